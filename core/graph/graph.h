@@ -1,0 +1,213 @@
+// The graph: values (typed, statically shaped, assigned once) and nodes (an op applied). Models fill it, autodiff and the
+// update extend it, strategies and kernels rewrite it, the planner reads it. It knows no kernel and no memory.
+// Floor: graph (stands on plugin, config, abi).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "kumiki/graph.h"
+#include "kumiki/rewrite.h"
+
+namespace kumiki {
+
+using ValueId = uint32_t;  // 0 = none; never reused
+using NodeId = uint32_t;   // 0 = none; never reused
+using Shape = std::vector<int64_t>;
+using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>>;
+using Attributes = std::map<std::string, Attribute>;
+
+enum class ValueKind : uint32_t {
+  kParameter = KM_VALUE_PARAMETER,
+  kInput = KM_VALUE_INPUT,
+  kState = KM_VALUE_STATE,
+  kConstant = KM_VALUE_CONSTANT,
+  kScalar = KM_VALUE_SCALAR,
+  kActivation = KM_VALUE_ACTIVATION,
+};
+enum class Phase : uint32_t { kHead = KM_PHASE_HEAD, kBody = KM_PHASE_BODY, kTail = KM_PHASE_TAIL };
+enum class Part : uint32_t { kForward = KM_PART_FORWARD, kBackward = KM_PART_BACKWARD, kWeight = KM_PART_WEIGHT };
+
+struct Type {
+  uint32_t dtype = KM_F32;
+  Shape shape;
+  int64_t elements() const;
+  uint64_t bytes() const;
+  bool operator==(const Type& other) const = default;
+};
+
+struct Value {
+  ValueId id = 0;
+  ValueKind kind = ValueKind::kActivation;
+  std::string name;  // of leaves: unique; of activations: the op's name, for people
+  Type type;
+  NodeId producer = 0;
+  int32_t layer = -1;
+  int32_t stage = 0;
+  bool varies = false;  // differs between micro-batches (inputs, "sample", "micro", "past", and what is made of them)
+  // of parameters
+  uint32_t role = KM_ROLE_REPLICATED;
+  uint32_t init = KM_INIT_ZERO;
+  double init_std = 0;
+  bool decay = false;
+  // of states: the parameter that owns it (0: not saved)
+  ValueId owner = 0;
+  double constant = 0;  // of constants
+};
+
+struct Node {
+  NodeId id = 0;
+  std::string op;
+  std::vector<ValueId> inputs;
+  std::vector<ValueId> outputs;
+  Attributes attributes;
+  int32_t layer = -1;
+  int32_t stage = 0;
+  Phase phase = Phase::kBody;
+  Part part = Part::kForward;
+  NodeId derived_from = 0;  // the forward node whose derivative this is
+  std::string origin;       // who added it: "model gpt", "autodiff", "optimizer adamw", …
+
+  int64_t i64(std::string_view name, int64_t otherwise = 0) const;
+  double f64(std::string_view name, double otherwise = 0) const;
+  std::string text(std::string_view name, const std::string& otherwise = "") const;
+  bool has(std::string_view name) const;
+};
+
+// What the core knows of an op (docs/ops.md). Built-in ones stand in one table (ops.cc); a plugin's come through OpProvider.
+class Graph;
+struct OpRules {
+  std::string name;
+  // Types of the outputs; throws Error (a sentence that names the shapes) where the inputs do not fit.
+  std::function<std::vector<Type>(const Node&, const std::vector<Type>& inputs)> shape;
+  // Adds nodes for the gradient of input `input` at the cursor and returns it; 0: not differentiable. Null: no derivative.
+  std::function<ValueId(Graph&, const Node&, size_t input, const std::vector<ValueId>& output_gradients)> derivative;
+  // Whether a fused op already honours the step scalar "apply", so that assign needs no select.
+  bool takes_apply = false;
+};
+
+// Gives the rules of ops that the vocabulary does not have; asked in order. Made from the ability "kumiki.op/1".
+using OpProvider = std::function<const OpRules*(const std::string& op)>;
+
+class Graph {
+ public:
+  explicit Graph(uint32_t mode = KM_MODE_TRAIN);
+  Graph(const Graph&);             // a deep copy: evaluation keeps the forward graph
+  Graph& operator=(const Graph&) = delete;
+  ~Graph();
+
+  uint32_t mode() const { return mode_; }
+  void add_provider(OpProvider provider);
+  const OpRules& rules(const std::string& op) const;  // throws Error: unknown op, "did you mean"
+
+  // -- leaves --
+  ValueId add_parameter(const std::string& name, const Type&, uint32_t role, uint32_t init, double init_std, bool decay);
+  ValueId input(const std::string& name);   // types as declared by declare_input
+  void declare_input(const std::string& name, const Type&);
+  ValueId add_state(ValueId owner, const std::string& name, const Type&);
+  ValueId constant(double value);           // one value for equal constants
+  ValueId step_scalar(const std::string& name);
+
+  // -- nodes --
+  // Outputs come from the shape rule. Inserted at the cursor, with the cursor's layer, stage, phase, part and origin.
+  std::vector<ValueId> add(const std::string& op, const std::vector<ValueId>& inputs, Attributes attributes = {});
+  ValueId add1(const std::string& op, const std::vector<ValueId>& inputs, Attributes attributes = {});  // the first output
+  void assign(ValueId state, ValueId value);  // in the tail: through select(apply, value, state) unless the producer takes apply
+  void set_output(const std::string& name, ValueId value);
+  ValueId output(const std::string& name) const;  // 0: none
+  const std::map<std::string, ValueId>& outputs() const { return outputs_; }
+
+  // -- reading --
+  const Value& value(ValueId id) const;
+  Value& value(ValueId id);
+  const Node& node(NodeId id) const;
+  Node& node(NodeId id);
+  bool alive(NodeId id) const;
+  const std::vector<NodeId>& order() const { return order_; }  // topological
+  std::vector<NodeId> users(ValueId id) const;                 // in order
+  std::vector<ValueId> values() const;                         // all that a node or output uses, and all leaves
+  std::vector<ValueId> parameters() const;                     // in order of declaration
+  std::vector<ValueId> states() const;
+  ValueId find(const std::string& leaf_name) const;            // 0: none
+  // The final gradient of each parameter (set by autodiff: the output of `accumulate`).
+  std::map<ValueId, ValueId>& gradients() { return gradients_; }
+  const std::map<ValueId, ValueId>& gradients() const { return gradients_; }
+
+  // -- rewriting --
+  void replace_uses(ValueId old_value, ValueId now, NodeId except = 0);  // outputs and gradients move along
+  void replace_input(NodeId node, size_t input, ValueId now);
+  void erase(NodeId node);            // must be unused
+  void erase_dead();                  // nodes that lead to no output, assign or gradient
+  void infer(NodeId node);            // shape rule again, after attributes or inputs changed
+
+  // -- cursor: what is added takes these --
+  struct Cursor {
+    NodeId before = 0;  // 0: at the end
+    int32_t layer = -1;
+    int32_t stage = 0;
+    Phase phase = Phase::kBody;
+    Part part = Part::kForward;
+    NodeId derived_from = 0;
+    std::string origin;
+    bool share = false;  // autodiff: an equal node of the same derived_from is used again
+  };
+  Cursor cursor;
+  void stand_before(NodeId node);  // position, layer, stage, phase, part of the node
+  void stand_after(NodeId node);
+
+  // Throws Error naming the first thing that is wrong: order, dangling ids, types, phases (the tail reads nothing that varies,
+  // the head reads leaves and head only), an assign of another type, two assigns of one state.
+  void check() const;
+
+ private:
+  struct State;
+  NodeId insert(Node node);
+  uint32_t mode_;
+  std::vector<Value> values_;  // by id; [0] unused
+  std::vector<Node> nodes_;    // by id; [0] unused; erased ones have no op
+  std::vector<NodeId> order_;
+  std::map<std::string, ValueId> leaves_;
+  std::map<std::string, Type> declared_inputs_;
+  std::map<std::string, ValueId> outputs_;
+  std::map<ValueId, ValueId> gradients_;
+  std::vector<OpProvider> providers_;
+};
+
+// Reverse mode: adds the gradients of output "loss" (seeded with the step scalar "loss_scale") for every parameter, and one
+// `accumulate` node for each, whose output is gradients()[parameter]. Backward nodes take layer and stage of their forward
+// node; part W if the input that they differentiate does not vary on micro-batches, else B. accumulate stands in the body,
+// its output does not vary. A parameter that the loss does not depend on is an Error.
+void autodiff(Graph& graph);
+
+// One line a node: `%12:f32[4,64,128] = matmul(%3:tokens, %9:wte) {transpose_b=1}  body/F layer 3`. And as Graphviz.
+std::string to_text(const Graph& graph);
+std::string to_graphviz(const Graph& graph);
+
+// The built-in rules (ops.cc).
+const OpRules* find_builtin_op(const std::string& name);
+std::vector<std::string> builtin_ops();
+
+// The ABI service "kumiki.graph/1" (service.cc): a km_graph* is a Graph*. Errors inside a plugin's call go to host->fail and
+// are also kept: take_service_error gives and clears the first of them (empty: none).
+const km_graph_service* graph_service();
+inline km_graph* to_abi(Graph* graph) { return reinterpret_cast<km_graph*>(graph); }
+std::string take_service_error();
+km_tensor to_abi(const Type& type);
+Type from_abi(const km_tensor& tensor);
+// Attributes in ABI form; the view holds pointers into `attributes`.
+std::vector<km_attribute> to_abi(const Attributes& attributes);
+
+// FLOPs (2 for a multiply-add; attention counted as its mask needs: causal half) and bytes that a node moves at least.
+struct Cost {
+  double flops = 0;
+  double bytes = 0;
+};
+Cost cost(const Graph& graph, const Node& node);
+
+}  // namespace kumiki
