@@ -26,7 +26,7 @@ namespace kumiki {
 
 class Fs;
 class Clock;
-class MappedFile;
+class FileMapping;
 using Shape = std::vector<int64_t>;
 
 // A part of a logical tensor: the elements [flat_begin, flat_end) of a box of it, both counted row-major.
@@ -75,7 +75,7 @@ struct SaveReport {
 
 // Writes checkpoints while training goes on. All functions are called on one thread (the rank's main thread).
 // Ranks of one run give the same folder on a shared file system; rank 0's writer is made before any rank saves.
-// An error of a write (Error, exit_code 6 for a full disk, else 4) comes out of the next save, wait or finish; checkpoints
+// An error of a write (Error, exit_code 6) comes out of the next save, wait or finish; checkpoints
 // that were complete stay as they were, and a next save may succeed.
 class CheckpointWriter {
  public:
@@ -154,7 +154,7 @@ class CheckpointReader {
   std::vector<FileEntry> files_;
   std::vector<StoredTensor> tensors_;
   std::map<std::string, std::vector<Piece>> pieces_;
-  std::vector<std::unique_ptr<MappedFile>> maps_;
+  std::vector<std::unique_ptr<FileMapping>> maps_;
 };
 
 }  // namespace kumiki
