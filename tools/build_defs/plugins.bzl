@@ -2,4 +2,7 @@
 
 PROGRAM = []
 
-PLUGINS = []
+PLUGINS = [
+    "//plugins/models/gpt",
+    "//plugins/models/llama",
+]
