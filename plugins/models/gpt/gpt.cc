@@ -1,5 +1,5 @@
-// gpt: GPT-2 and GPT-3 (Radford et al. 2019, Brown et al. 2020): learned positions, LayerNorm before each branch, GELU in
-// its tanh form, biases, output head tied to the embedding. Everything is said in plain ops; fusion is the core's work.
+// gpt: GPT-2 and GPT-3 (Radford et al. 2019, Brown et al. 2020): learned positions, LayerNorm before each branch, GELU
+// in its tanh form, biases, output head tied to the embedding. All is said in plain ops; fusion is the core's work.
 #include <cinttypes>
 #include <cmath>
 #include <initializer_list>
@@ -18,7 +18,8 @@ const km_option kOptions[] = {
     {"heads", KM_OPTION_I64, 0, "12", 1, 1e5, nullptr, "attention heads"},
     {"feed_forward", KM_OPTION_I64, 0, "0", 0, 1e7, nullptr, "inner width of the MLP; 0 = 4 x width"},
     {"vocabulary", KM_OPTION_I64, 0, "0", 0, 1e8, nullptr, "rows of the embedding; 0 = as many as the data has tokens"},
-    {"dropout", KM_OPTION_F64, 0, "0.0", 0, 0.99, nullptr, "probability to drop, after the embedding and at each branch's end"},
+    {"dropout", KM_OPTION_F64, 0, "0.0", 0, 0.99, nullptr,
+     "probability to drop, after the embedding and at each branch's end"},
     {"tied", KM_OPTION_BOOL, 0, "true", 0, 0, nullptr, "the output head is the embedding"},
     {"init_std", KM_OPTION_F64, 0, "0.02", 0, 10, nullptr,
      "standard deviation of initial weights; at a branch's end divided by sqrt(2 x layers)"},
@@ -29,9 +30,15 @@ const km_option kOptions[] = {
 class Builder {
  public:
   Builder(const Model& model, const km_model_shape& shape, const km_graph_service& service, km_graph* graph)
-      : model_(model), shape_(shape), service_(service), graph_(graph), vocabulary_(model.vocabulary_for(shape.vocabulary)) {
-    if (shape_.mode != KM_MODE_TRAIN) past_ = service_.step_scalar(graph_, "past");
-    else if (shape_.segments) segments_ = service_.input(graph_, "segments");
+      : model_(model),
+        shape_(shape),
+        service_(service),
+        graph_(graph),
+        vocabulary_(model.vocabulary_for(shape.vocabulary)) {
+    if (shape_.mode != KM_MODE_TRAIN)
+      past_ = service_.step_scalar(graph_, "past");
+    else if (shape_.segments)
+      segments_ = service_.input(graph_, "segments");
   }
 
   void build() {
@@ -111,8 +118,9 @@ class Builder {
   }
 
   km_value matrix(const std::string& name, int64_t rows, int64_t columns, uint32_t role) {
-    // Branch ends begin smaller, so that the residual stream does not grow with depth (Radford et al. 2019, section 2.3).
-    double std = role == KM_ROLE_ROW ? model_.init_std / std::sqrt(2.0 * static_cast<double>(model_.layers)) : model_.init_std;
+    // Branch ends begin smaller, so that the residual stream does not grow with depth (Radford et al. 2019, 2.3).
+    const double branches = 2.0 * static_cast<double>(model_.layers);
+    const double std = model_.init_std / (role == KM_ROLE_ROW ? std::sqrt(branches) : 1.0);
     km_tensor tensor = {KM_F32, 2, 0, 0, {rows, columns}};
     return parameter(name, tensor, role, KM_INIT_NORMAL, std, 1);
   }
@@ -122,13 +130,15 @@ class Builder {
     return parameter(name, tensor, role, init, 0, 0);
   }
 
-  km_value parameter(const std::string& name, const km_tensor& tensor, uint32_t role, uint32_t init, double std, uint32_t decay) {
+  km_value parameter(const std::string& name, const km_tensor& tensor, uint32_t role, uint32_t init, double std,
+                     uint32_t decay) {
     std::string whole = prefix_ + name;
     km_parameter p = {sizeof p, role, whole.c_str(), tensor, init, decay, std};
     return service_.add_parameter(graph_, &p);
   }
 
-  km_value node(const char* op, std::initializer_list<km_value> inputs, std::initializer_list<km_attribute> attributes = {}) {
+  km_value node(const char* op, std::initializer_list<km_value> inputs,
+                std::initializer_list<km_attribute> attributes = {}) {
     return service_.add_node(graph_, op, inputs.begin(), static_cast<uint32_t>(inputs.size()), attributes.begin(),
                              static_cast<uint32_t>(attributes.size()), nullptr);
   }
@@ -138,17 +148,17 @@ class Builder {
   const km_graph_service& service_;
   km_graph* graph_;
   int64_t vocabulary_;
-  km_value past_ = 0;      // prefill and decode
-  km_value segments_ = 0;  // where the data keeps documents apart
-  int64_t streams_ = 0;    // dropouts so far: each draws its own numbers
-  std::string prefix_;     // "layers.3."
+  km_value past_ = 0;     // prefill and decode
+  km_value segments_ = 0; // where the data keeps documents apart
+  int64_t streams_ = 0;   // dropouts so far: each draws its own numbers
+  std::string prefix_;    // "layers.3."
 };
 
 km_status check(const Model& model) {
   if (model.width % model.heads != 0)
     return model.host->fail(model.host, KM_ERROR_USER,
-                            "model gpt: width %" PRId64 " is not a multiple of heads %" PRId64
-                            ": set width to %" PRId64 ", or choose heads that divide it",
+                            "model gpt: width %" PRId64 " is not a multiple of heads %" PRId64 ": set width to %" PRId64
+                            ", or choose heads that divide it",
                             model.width, model.heads, (model.width / model.heads + 1) * model.heads);
   return KM_OK;
 }
@@ -202,12 +212,13 @@ km_status build(void* self, const km_model_shape* shape, km_graph* graph) {
 }
 
 const km_model kModel = {sizeof(km_model), 0, open, close, build, describe, from_config};
-const km_component kComponents[] = {{"model", "gpt", KM_MODEL_VERSION, sizeof kOptions / sizeof *kOptions, &kModel, kOptions,
-                                     "GPT-2 and GPT-3: learned positions, LayerNorm, GELU, biases"}};
-const km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "gpt", "0.1.0", "Kumiki", "Apache-2.0",
-                           kComponents, 1, sizeof(km_component), sizeof(km_option), 0};
+const km_component kComponents[] = {{"model", "gpt", KM_MODEL_VERSION, sizeof kOptions / sizeof *kOptions, &kModel,
+                                     kOptions, "GPT-2 and GPT-3: learned positions, LayerNorm, GELU, biases"}};
+const km_plugin kPlugin = {
+    sizeof(km_plugin),    KM_ABI_MINOR,      "gpt", "0.1.0", "Kumiki", "Apache-2.0", kComponents, 1,
+    sizeof(km_component), sizeof(km_option), 0};
 
-}  // namespace
-}  // namespace kumiki::gpt
+} // namespace
+} // namespace kumiki::gpt
 
 KM_PLUGIN(kumiki::gpt::kPlugin)

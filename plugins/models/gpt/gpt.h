@@ -15,8 +15,8 @@ struct Model {
   int64_t layers = 0;
   int64_t width = 0;
   int64_t heads = 0;
-  int64_t feed_forward = 0;  // never 0 here: 4 · width where the user gave none
-  int64_t vocabulary = 0;    // 0: the data's
+  int64_t feed_forward = 0; // never 0 here: 4 · width where the user gave none
+  int64_t vocabulary = 0;   // 0: the data's
   double dropout = 0;
   bool tied = true;
   double init_std = 0;
@@ -43,4 +43,4 @@ km_status guarded(const km_host* host, Body body) {
   }
 }
 
-}  // namespace kumiki::gpt
+} // namespace kumiki::gpt

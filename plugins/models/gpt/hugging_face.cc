@@ -1,5 +1,5 @@
-// The Hugging Face form of gpt: transformers' GPT2LMHeadModel. Its linear layers ("Conv1D") keep weights as [in, out], and
-// query, key and value side by side in one.
+// The Hugging Face form of gpt: transformers' GPT2LMHeadModel. Its linear layers ("Conv1D") keep weights as [in, out],
+// and query, key and value side by side in one.
 #include <cstring>
 #include <initializer_list>
 #include <stdexcept>
@@ -15,7 +15,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 void say_rows(const Model& model, const km_model_text& text) {
-  auto row = [&](const std::string& ours, const std::string& theirs, uint32_t how, int32_t part, int32_t parts, int32_t dim) {
+  auto row = [&](const std::string& ours, const std::string& theirs, uint32_t how, int32_t part, int32_t parts,
+                 int32_t dim) {
     km_model_row r = {ours.c_str(), theirs.c_str(), how, part, parts, dim};
     text.row(text.sink, &r);
   };
@@ -70,8 +71,10 @@ Json config_of(const Model& model, const km_model_shape& shape) {
 // What this model cannot do is refused by the name that config.json gives it: empty = nothing.
 std::string refused(const Json& config) {
   const std::string activation = config.value("activation_function", "gelu_new");
-  if (activation != "gelu_new" && activation != "gelu_pytorch_tanh") return "activation_function \"" + activation + "\"";
-  for (auto [key, usual] : {std::pair{"scale_attn_weights", true}, {"scale_attn_by_inverse_layer_idx", false},
+  if (activation != "gelu_new" && activation != "gelu_pytorch_tanh")
+    return "activation_function \"" + activation + "\"";
+  for (auto [key, usual] : {std::pair{"scale_attn_weights", true},
+                            {"scale_attn_by_inverse_layer_idx", false},
                             {"add_cross_attention", false}})
     if (config.value(key, usual) != usual) return std::string(key) + " = " + (usual ? "false" : "true");
   return "";
@@ -96,11 +99,12 @@ std::string to_toml(const Json& config) {
   line("tied", or_usual<bool>(config, "tie_word_embeddings", true));
   line("init_std", or_usual<double>(config, "initializer_range", 0.02));
   line("epsilon", or_usual<double>(config, "layer_norm_epsilon", 1e-5));
-  out += "# run.sequence = " + std::to_string(or_usual<int64_t>(config, "n_positions", 1024)) + " is what its position table holds\n";
+  out += "# run.sequence = " + std::to_string(or_usual<int64_t>(config, "n_positions", 1024)) +
+         " is what its position table holds\n";
   return out;
 }
 
-}  // namespace
+} // namespace
 
 km_status describe(void* self, const km_model_shape* shape, const km_model_text* text) {
   const Model& model = *static_cast<const Model*>(self);
@@ -121,8 +125,8 @@ km_status from_config(const km_host* host, const char* json, char* toml, uint64_
       if (type != "gpt2")
         return host->fail(host, KM_UNSUPPORTED, "config.json: model_type \"%s\" is not gpt2", type.c_str());
       if (std::string what = refused(config); !what.empty())
-        return host->fail(host, KM_ERROR_USER, "config.json: %s is not supported by model gpt: choose a model without it",
-                          what.c_str());
+        return host->fail(host, KM_ERROR_USER,
+                          "config.json: %s is not supported by model gpt: choose a model without it", what.c_str());
       lines = to_toml(config);
     } catch (const Json::exception& error) {
       return host->fail(host, KM_ERROR_USER, "config.json: %s: check that the file is whole", error.what());
@@ -135,4 +139,4 @@ km_status from_config(const km_host* host, const char* json, char* toml, uint64_
   });
 }
 
-}  // namespace kumiki::gpt
+} // namespace kumiki::gpt

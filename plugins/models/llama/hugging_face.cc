@@ -69,7 +69,8 @@ std::string refused_rope(const Json& config) {
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     auto found = config.find(key);
     if (found == config.end() || found->is_null()) continue;
-    const std::string type = or_usual<std::string>(*found, "rope_type", or_usual<std::string>(*found, "type", "default"));
+    const auto older = or_usual<std::string>(*found, "type", "default");
+    const auto type = or_usual<std::string>(*found, "rope_type", older);
     if (type != "default") return std::string(key) + " \"" + type + "\"";
     if (or_usual(*found, "partial_rotary_factor", 1.0) != 1.0) return std::string(key) + " partial_rotary_factor";
   }
@@ -116,7 +117,7 @@ std::string to_toml(const Json& config) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 km_status describe(void* self, const km_model_shape* shape, const km_model_text* text) {
   const Model& model = *static_cast<const Model*>(self);
@@ -136,8 +137,8 @@ km_status from_config(const km_host* host, const char* json, char* toml, uint64_
       if (type != "llama")
         return host->fail(host, KM_UNSUPPORTED, "config.json: model_type \"%s\" is not llama", type.c_str());
       if (std::string what = refused(config); !what.empty())
-        return host->fail(host, KM_ERROR_USER, "config.json: %s is not supported by model llama: choose a model without it",
-                          what.c_str());
+        return host->fail(host, KM_ERROR_USER,
+                          "config.json: %s is not supported by model llama: choose a model without it", what.c_str());
       lines = to_toml(config);
     } catch (const Json::exception& error) {
       return host->fail(host, KM_ERROR_USER, "config.json: %s: check that the file is whole", error.what());
@@ -150,4 +151,4 @@ km_status from_config(const km_host* host, const char* json, char* toml, uint64_
   });
 }
 
-}  // namespace kumiki::llama
+} // namespace kumiki::llama

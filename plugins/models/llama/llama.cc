@@ -1,5 +1,5 @@
-// llama: Llama 1 and 2 (Touvron et al. 2023) and what is built alike: RMSNorm before each branch (Zhang and Sennrich 2019),
-// rotary positions (Su et al. 2021), SwiGLU (Shazeer 2020), grouped key heads (Ainslie et al. 2023), no biases.
+// llama: Llama 1 and 2 (Touvron et al. 2023) and what is built alike: RMSNorm before each branch (Zhang and Sennrich
+// 2019), rotary positions (Su et al. 2021), SwiGLU (Shazeer 2020), grouped key heads (Ainslie et al. 2023), no biases.
 #include <cinttypes>
 #include <cmath>
 #include <initializer_list>
@@ -16,7 +16,8 @@ const km_option kOptions[] = {
     {"layers", KM_OPTION_I64, 0, "12", 1, 10000, nullptr, "transformer layers"},
     {"width", KM_OPTION_I64, 0, "768", 2, 1e6, nullptr, "width of the residual stream; a multiple of 2 x heads"},
     {"heads", KM_OPTION_I64, 0, "12", 1, 1e5, nullptr, "query heads"},
-    {"key_heads", KM_OPTION_I64, 0, "0", 0, 1e5, nullptr, "key and value heads, each shared by heads / key_heads; 0 = heads"},
+    {"key_heads", KM_OPTION_I64, 0, "0", 0, 1e5, nullptr,
+     "key and value heads, each shared by heads / key_heads queries; 0 = heads"},
     {"feed_forward", KM_OPTION_I64, 0, "0", 0, 1e7, nullptr,
      "inner width of the MLP; 0 = 8/3 x width, rounded up to a multiple of 256"},
     {"vocabulary", KM_OPTION_I64, 0, "0", 0, 1e8, nullptr, "rows of the embedding; 0 = as many as the data has tokens"},
@@ -31,9 +32,15 @@ const km_option kOptions[] = {
 class Builder {
  public:
   Builder(const Model& model, const km_model_shape& shape, const km_graph_service& service, km_graph* graph)
-      : model_(model), shape_(shape), service_(service), graph_(graph), vocabulary_(model.vocabulary_for(shape.vocabulary)) {
-    if (shape_.mode != KM_MODE_TRAIN) past_ = service_.step_scalar(graph_, "past");
-    else if (shape_.segments) segments_ = service_.input(graph_, "segments");
+      : model_(model),
+        shape_(shape),
+        service_(service),
+        graph_(graph),
+        vocabulary_(model.vocabulary_for(shape.vocabulary)) {
+    if (shape_.mode != KM_MODE_TRAIN)
+      past_ = service_.step_scalar(graph_, "past");
+    else if (shape_.segments)
+      segments_ = service_.input(graph_, "segments");
   }
 
   void build() {
@@ -108,19 +115,22 @@ class Builder {
   }
 
   km_value matrix(const char* name, int64_t rows, int64_t columns, uint32_t role) {
-    // Branch ends begin smaller, so that the residual stream does not grow with depth (Radford et al. 2019, section 2.3).
-    double std = role == KM_ROLE_ROW ? model_.init_std / std::sqrt(2.0 * static_cast<double>(model_.layers)) : model_.init_std;
+    // Branch ends begin smaller, so that the residual stream does not grow with depth (Radford et al. 2019, 2.3).
+    const double branches = 2.0 * static_cast<double>(model_.layers);
+    const double std = model_.init_std / (role == KM_ROLE_ROW ? std::sqrt(branches) : 1.0);
     km_tensor tensor = {KM_F32, 2, 0, 0, {rows, columns}};
     return parameter(name, tensor, role, KM_INIT_NORMAL, std, 1);
   }
 
-  km_value parameter(const std::string& name, const km_tensor& tensor, uint32_t role, uint32_t init, double std, uint32_t decay) {
+  km_value parameter(const std::string& name, const km_tensor& tensor, uint32_t role, uint32_t init, double std,
+                     uint32_t decay) {
     std::string whole = prefix_ + name;
     km_parameter p = {sizeof p, role, whole.c_str(), tensor, init, decay, std};
     return service_.add_parameter(graph_, &p);
   }
 
-  km_value node(const char* op, std::initializer_list<km_value> inputs, std::initializer_list<km_attribute> attributes = {}) {
+  km_value node(const char* op, std::initializer_list<km_value> inputs,
+                std::initializer_list<km_attribute> attributes = {}) {
     return service_.add_node(graph_, op, inputs.begin(), static_cast<uint32_t>(inputs.size()), attributes.begin(),
                              static_cast<uint32_t>(attributes.size()), nullptr);
   }
@@ -130,9 +140,9 @@ class Builder {
   const km_graph_service& service_;
   km_graph* graph_;
   int64_t vocabulary_;
-  km_value past_ = 0;      // prefill and decode
-  km_value segments_ = 0;  // where the data keeps documents apart
-  std::string prefix_;     // "layers.3."
+  km_value past_ = 0;     // prefill and decode
+  km_value segments_ = 0; // where the data keeps documents apart
+  std::string prefix_;    // "layers.3."
 };
 
 km_status check(const Model& model) {
@@ -200,12 +210,13 @@ km_status build(void* self, const km_model_shape* shape, km_graph* graph) {
 }
 
 const km_model kModel = {sizeof(km_model), 0, open, close, build, describe, from_config};
-const km_component kComponents[] = {{"model", "llama", KM_MODEL_VERSION, sizeof kOptions / sizeof *kOptions, &kModel, kOptions,
-                                     "Llama: RMSNorm, rotary positions, SwiGLU, grouped key heads"}};
-const km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "llama", "0.1.0", "Kumiki", "Apache-2.0",
-                           kComponents, 1, sizeof(km_component), sizeof(km_option), 0};
+const km_component kComponents[] = {{"model", "llama", KM_MODEL_VERSION, sizeof kOptions / sizeof *kOptions, &kModel,
+                                     kOptions, "Llama: RMSNorm, rotary positions, SwiGLU, grouped key heads"}};
+const km_plugin kPlugin = {
+    sizeof(km_plugin),    KM_ABI_MINOR,      "llama", "0.1.0", "Kumiki", "Apache-2.0", kComponents, 1,
+    sizeof(km_component), sizeof(km_option), 0};
 
-}  // namespace
-}  // namespace kumiki::llama
+} // namespace
+} // namespace kumiki::llama
 
 KM_PLUGIN(kumiki::llama::kPlugin)

@@ -15,9 +15,9 @@ struct Model {
   int64_t layers = 0;
   int64_t width = 0;
   int64_t heads = 0;
-  int64_t key_heads = 0;     // never 0 here: heads where the user gave none
-  int64_t feed_forward = 0;  // never 0 here
-  int64_t vocabulary = 0;    // 0: the data's
+  int64_t key_heads = 0;    // never 0 here: heads where the user gave none
+  int64_t feed_forward = 0; // never 0 here
+  int64_t vocabulary = 0;   // 0: the data's
   bool tied = false;
   double rope_base = 0;
   double init_std = 0;
@@ -45,4 +45,4 @@ km_status guarded(const km_host* host, Body body) {
   }
 }
 
-}  // namespace kumiki::llama
+} // namespace kumiki::llama

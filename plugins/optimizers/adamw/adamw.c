@@ -1,5 +1,5 @@
-/* adamw: Adam with decoupled weight decay (Loshchilov and Hutter 2019), as the one fused op of the vocabulary. Decay applies
- * to the parameters that the model marks for it. */
+/* adamw: Adam with decoupled weight decay (Loshchilov and Hutter 2019), as the one fused op of the vocabulary. Decay
+ * applies to the parameters that the model marks for it. */
 #include "kumiki/optimizer.h"
 #include "kumiki/plugin.h"
 
@@ -44,10 +44,16 @@ static km_status update(void* self, km_graph* graph, km_value parameter, km_valu
   const km_tensor tensor = info.tensor;
   const km_value m = s->add_state(graph, parameter, "m", &tensor);
   const km_value v = s->add_state(graph, parameter, "v", &tensor);
-  const km_value inputs[] = {parameter, gradient, m, v,
-                             s->step_scalar(graph, "learning_rate"), s->step_scalar(graph, "step"),
-                             s->step_scalar(graph, "gradient_scale"), s->step_scalar(graph, "apply")};
-  const km_attribute attributes[] = {km_f64("beta1", a->beta1), km_f64("beta2", a->beta2), km_f64("epsilon", a->epsilon),
+  const km_value inputs[] = {parameter,
+                             gradient,
+                             m,
+                             v,
+                             s->step_scalar(graph, "learning_rate"),
+                             s->step_scalar(graph, "step"),
+                             s->step_scalar(graph, "gradient_scale"),
+                             s->step_scalar(graph, "apply")};
+  const km_attribute attributes[] = {km_f64("beta1", a->beta1), km_f64("beta2", a->beta2),
+                                     km_f64("epsilon", a->epsilon),
                                      km_f64("weight_decay", info.decay ? a->weight_decay : 0.0)};
   km_value now[KM_MAX_OUTPUTS] = {0};
   s->add_node(graph, "adamw_update", inputs, 8, attributes, 4, now);
@@ -57,8 +63,9 @@ static km_status update(void* self, km_graph* graph, km_value parameter, km_valu
 }
 
 static const km_optimizer table = {sizeof(km_optimizer), KM_UPDATE_ELEMENTWISE, open_adamw, close_adamw, update};
-static const km_component components[] = {{"optimizer", "adamw", KM_OPTIMIZER_VERSION, sizeof options / sizeof *options, &table,
-                                           options, "Adam with decoupled weight decay"}};
-static const km_plugin plugin = {sizeof(km_plugin), KM_ABI_MINOR, "adamw", "0.1.0", "Kumiki", "Apache-2.0",
-                                 components, 1, sizeof(km_component), sizeof(km_option), 0};
+static const km_component components[] = {{"optimizer", "adamw", KM_OPTIMIZER_VERSION, sizeof options / sizeof *options,
+                                           &table, options, "Adam with decoupled weight decay"}};
+static const km_plugin plugin = {
+    sizeof(km_plugin),    KM_ABI_MINOR,      "adamw", "0.1.0", "Kumiki", "Apache-2.0", components, 1,
+    sizeof(km_component), sizeof(km_option), 0};
 KM_PLUGIN(plugin)

@@ -1,7 +1,7 @@
-// lamb: Adam's direction, scaled by the norm of each tensor, for large batches (You et al. 2020, algorithm 2, φ(z) = z):
+// lamb: Adam's direction scaled by the norm of each tensor, for large batches (You et al. 2020, algorithm 2, φ(z) = z):
 //   ĝ = gradient_scale · g;  m ← β₁ m + (1 − β₁) ĝ;  v ← β₂ v + (1 − β₂) ĝ²
 //   r = m/(1 − β₁ˢ) / (√(v/(1 − β₂ˢ)) + ε) + weight_decay · p;  p ← p − learning_rate · ‖p‖/‖r‖ · r
-// Where either norm is 0 the ratio is 1. As in the authors' code, tensors without weight decay (vectors) keep the ratio 1.
+// Where either norm is 0 the ratio is 1. As in the authors' code, tensors without weight decay (vectors) keep ratio 1.
 #include <initializer_list>
 #include <new>
 
@@ -25,10 +25,15 @@ struct Lamb {
 };
 
 km_status open(const km_host* host, const km_options* options, void** self) {
-  Lamb lamb = {host, static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE)),
-               km_option_f64(options, "beta1"), km_option_f64(options, "beta2"), km_option_f64(options, "epsilon"),
-               km_option_f64(options, "weight_decay"), km_option_f64(options, "ratio_maximum")};
-  if (lamb.graph == nullptr) return host->fail(host, KM_ERROR_HOST, "lamb: the host has no service %s", KM_GRAPH_SERVICE);
+  Lamb lamb = {host,
+               static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE)),
+               km_option_f64(options, "beta1"),
+               km_option_f64(options, "beta2"),
+               km_option_f64(options, "epsilon"),
+               km_option_f64(options, "weight_decay"),
+               km_option_f64(options, "ratio_maximum")};
+  if (lamb.graph == nullptr)
+    return host->fail(host, KM_ERROR_HOST, "lamb: the host has no service %s", KM_GRAPH_SERVICE);
   *self = new (std::nothrow) Lamb(lamb);
   return *self ? KM_OK : host->fail(host, KM_ERROR_SYSTEM, "lamb: out of memory");
 }
@@ -75,11 +80,12 @@ km_status update(void* self, km_graph* graph, km_value parameter, km_value gradi
 }
 
 const km_optimizer kTable = {sizeof(km_optimizer), KM_UPDATE_PER_TENSOR, open, close, update};
-const km_component kComponents[] = {{"optimizer", "lamb", KM_OPTIMIZER_VERSION, sizeof kOptions / sizeof *kOptions, &kTable,
-                                     kOptions, "Adam scaled by the norms of tensors, for large batches"}};
-const km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "lamb", "0.1.0", "Kumiki", "Apache-2.0",
-                           kComponents, 1, sizeof(km_component), sizeof(km_option), 0};
+const km_component kComponents[] = {{"optimizer", "lamb", KM_OPTIMIZER_VERSION, sizeof kOptions / sizeof *kOptions,
+                                     &kTable, kOptions, "Adam scaled by the norms of tensors, for large batches"}};
+const km_plugin kPlugin = {
+    sizeof(km_plugin),    KM_ABI_MINOR,      "lamb", "0.1.0", "Kumiki", "Apache-2.0", kComponents, 1,
+    sizeof(km_component), sizeof(km_option), 0};
 
-}  // namespace
+} // namespace
 
 KM_PLUGIN(kPlugin)

@@ -1,5 +1,6 @@
-// lion: the sign of an interpolated momentum (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2):
-//   ĝ = gradient_scale · g;  p ← p − learning_rate · (sign(β₁ m + (1 − β₁) ĝ) + weight_decay · p);  m ← β₂ m + (1 − β₂) ĝ
+// lion: the sign of an interpolated momentum (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms"):
+//   ĝ = gradient_scale · g;  p ← p − learning_rate · (sign(β₁ m + (1 − β₁) ĝ) + weight_decay · p)
+//   m ← β₂ m + (1 − β₂) ĝ
 // The paper takes learning rates 3 to 10 times smaller than AdamW's, and as much more decay.
 #include <initializer_list>
 #include <new>
@@ -23,8 +24,10 @@ struct Lion {
 
 km_status open(const km_host* host, const km_options* options, void** self) {
   Lion lion = {host, static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE)),
-               km_option_f64(options, "beta1"), km_option_f64(options, "beta2"), km_option_f64(options, "weight_decay")};
-  if (lion.graph == nullptr) return host->fail(host, KM_ERROR_HOST, "lion: the host has no service %s", KM_GRAPH_SERVICE);
+               km_option_f64(options, "beta1"), km_option_f64(options, "beta2"),
+               km_option_f64(options, "weight_decay")};
+  if (lion.graph == nullptr)
+    return host->fail(host, KM_ERROR_HOST, "lion: the host has no service %s", KM_GRAPH_SERVICE);
   *self = new (std::nothrow) Lion(lion);
   return *self ? KM_OK : host->fail(host, KM_ERROR_SYSTEM, "lion: out of memory");
 }
@@ -57,11 +60,12 @@ km_status update(void* self, km_graph* graph, km_value parameter, km_value gradi
 }
 
 const km_optimizer kTable = {sizeof(km_optimizer), KM_UPDATE_ELEMENTWISE, open, close, update};
-const km_component kComponents[] = {{"optimizer", "lion", KM_OPTIMIZER_VERSION, sizeof kOptions / sizeof *kOptions, &kTable,
-                                     kOptions, "the sign of an interpolated momentum"}};
-const km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "lion", "0.1.0", "Kumiki", "Apache-2.0",
-                           kComponents, 1, sizeof(km_component), sizeof(km_option), 0};
+const km_component kComponents[] = {{"optimizer", "lion", KM_OPTIMIZER_VERSION, sizeof kOptions / sizeof *kOptions,
+                                     &kTable, kOptions, "the sign of an interpolated momentum"}};
+const km_plugin kPlugin = {
+    sizeof(km_plugin),    KM_ABI_MINOR,      "lion", "0.1.0", "Kumiki", "Apache-2.0", kComponents, 1,
+    sizeof(km_component), sizeof(km_option), 0};
 
-}  // namespace
+} // namespace
 
 KM_PLUGIN(kPlugin)

@@ -1,4 +1,5 @@
-// muon: momentum made orthogonal by Newton–Schulz iterations (Jordan et al. 2024, "Muon: an optimizer for hidden layers"):
+// muon: momentum made orthogonal by Newton–Schulz iterations (Jordan et al. 2024, "Muon: an optimizer for hidden
+// layers in neural networks"):
 //   ĝ = gradient_scale · g;  b ← μ b + (1 − μ) ĝ;  u = (1 − μ) ĝ + μ b if nesterov, else b;  X = u / (‖u‖ + 1e-7)
 //   ns_steps times: A = X Xᵀ, X ← a X + (b A + c A²) X with (a, b, c) = (3.4445, −4.7750, 2.0315)
 //   p ← p − learning_rate · (s · X + weight_decay · p),  s = √max(1, rows / columns), or 0.2 · √max(rows, columns)
@@ -18,9 +19,10 @@ const km_option kOptions[] = {
     {"nesterov", KM_OPTION_BOOL, 0, "true", 0, 0, nullptr, "look ahead along the momentum"},
     {"ns_steps", KM_OPTION_I64, 0, "5", 1, 20, nullptr, "Newton-Schulz iterations"},
     {"scale", KM_OPTION_STRING, 0, "shape", 0, 0, "shape|rms",
-     "size of a matrix's update: shape = Jordan's, with rates such as 0.02; rms = AdamW's (Liu et al. 2025), with AdamW's rates"},
+     "size of a matrix's update: shape = Jordan's, for rates such as 0.02; rms = Liu et al. 2025, for AdamW's rates"},
     {"weight_decay", KM_OPTION_F64, 0, "0.0", 0, 1e3, nullptr, "of matrices and embeddings; vectors do not decay"},
-    {"adam_rate", KM_OPTION_F64, 0, "0.015", 0, 1e3, nullptr, "AdamW's part of learning_rate; 1.0 goes with scale = rms"},
+    {"adam_rate", KM_OPTION_F64, 0, "0.015", 0, 1e3, nullptr,
+     "AdamW's part of learning_rate; 1.0 goes with scale = rms"},
     {"adam_beta1", KM_OPTION_F64, 0, "0.9", 0, 0.9999999, nullptr, "of AdamW: decay of the mean of gradients"},
     {"adam_beta2", KM_OPTION_F64, 0, "0.95", 0, 0.9999999, nullptr, "of AdamW: decay of the mean of squared gradients"},
     {"adam_epsilon", KM_OPTION_F64, 0, "1e-8", 0, 1, nullptr, "of AdamW: added to the root of the mean of squares"},
@@ -46,7 +48,8 @@ km_status open(const km_host* host, const km_options* options, void** self) {
                km_option_i64(options, "ns_steps"),
                km_option_i64(options, "nesterov") != 0,
                km_same_text(km_option_string(options, "scale"), "rms") != 0};
-  if (muon.graph == nullptr) return host->fail(host, KM_ERROR_HOST, "muon: the host has no service %s", KM_GRAPH_SERVICE);
+  if (muon.graph == nullptr)
+    return host->fail(host, KM_ERROR_HOST, "muon: the host has no service %s", KM_GRAPH_SERVICE);
   *self = new (std::nothrow) Muon(muon);
   return *self ? KM_OK : host->fail(host, KM_ERROR_SYSTEM, "muon: out of memory");
 }
@@ -57,7 +60,12 @@ void close(void* self) { delete static_cast<Muon*>(self); }
 class Update {
  public:
   Update(const Muon& muon, km_graph* graph, km_value parameter, const km_value_info& info, km_value gradient)
-      : muon_(muon), s_(*muon.graph), graph_(graph), parameter_(parameter), gradient_(gradient), tensor_(info.tensor),
+      : muon_(muon),
+        s_(*muon.graph),
+        graph_(graph),
+        parameter_(parameter),
+        gradient_(gradient),
+        tensor_(info.tensor),
         decay_(info.decay ? muon.weight_decay : 0) {}
 
   km_status matrix() const {
@@ -75,10 +83,16 @@ class Update {
   }
 
   km_status adamw() const {
-    const km_value m = s_.add_state(graph_, parameter_, "m", &tensor_), v = s_.add_state(graph_, parameter_, "v", &tensor_);
-    const km_value inputs[] = {parameter_, gradient_, m, v,
-                               scaled(s_.step_scalar(graph_, "learning_rate"), muon_.adam_rate), s_.step_scalar(graph_, "step"),
-                               s_.step_scalar(graph_, "gradient_scale"), s_.step_scalar(graph_, "apply")};
+    const km_value m = s_.add_state(graph_, parameter_, "m", &tensor_);
+    const km_value v = s_.add_state(graph_, parameter_, "v", &tensor_);
+    const km_value inputs[] = {parameter_,
+                               gradient_,
+                               m,
+                               v,
+                               scaled(s_.step_scalar(graph_, "learning_rate"), muon_.adam_rate),
+                               s_.step_scalar(graph_, "step"),
+                               s_.step_scalar(graph_, "gradient_scale"),
+                               s_.step_scalar(graph_, "apply")};
     const km_attribute attributes[] = {km_f64("beta1", muon_.adam_beta1), km_f64("beta2", muon_.adam_beta2),
                                        km_f64("epsilon", muon_.adam_epsilon), km_f64("weight_decay", decay_)};
     km_value now[KM_MAX_OUTPUTS] = {};
@@ -89,7 +103,7 @@ class Update {
   }
 
  private:
-  // The square products are made on the shorter side: X Xᵀ from the left, or Xᵀ X from the right, which is the same for Xᵀ.
+  // The square products are made on the shorter side: X Xᵀ from the left, or Xᵀ X from the right, the same for Xᵀ.
   km_value orthogonal(km_value u) const {
     const bool wide = tensor_.dims[0] <= tensor_.dims[1];
     km_value x = op("divide", {u, op("add", {op("tensor_norm", {u}), s_.constant(graph_, 1e-7)})});
@@ -101,7 +115,8 @@ class Update {
     return x;
   }
 
-  km_value op(const char* name, std::initializer_list<km_value> inputs, std::initializer_list<km_attribute> attributes = {}) const {
+  km_value op(const char* name, std::initializer_list<km_value> inputs,
+              std::initializer_list<km_attribute> attributes = {}) const {
     return s_.add_node(graph_, name, inputs.begin(), static_cast<uint32_t>(inputs.size()), attributes.begin(),
                        static_cast<uint32_t>(attributes.size()), nullptr);
   }
@@ -126,11 +141,12 @@ km_status update(void* self, km_graph* graph, km_value parameter, km_value gradi
 }
 
 const km_optimizer kTable = {sizeof(km_optimizer), KM_UPDATE_WHOLE_MATRIX, open, close, update};
-const km_component kComponents[] = {{"optimizer", "muon", KM_OPTIMIZER_VERSION, sizeof kOptions / sizeof *kOptions, &kTable,
-                                     kOptions, "orthogonal momentum for matrices, AdamW for the rest"}};
-const km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "muon", "0.1.0", "Kumiki", "Apache-2.0",
-                           kComponents, 1, sizeof(km_component), sizeof(km_option), 0};
+const km_component kComponents[] = {{"optimizer", "muon", KM_OPTIMIZER_VERSION, sizeof kOptions / sizeof *kOptions,
+                                     &kTable, kOptions, "orthogonal momentum for matrices, AdamW for the rest"}};
+const km_plugin kPlugin = {
+    sizeof(km_plugin),    KM_ABI_MINOR,      "muon", "0.1.0", "Kumiki", "Apache-2.0", kComponents, 1,
+    sizeof(km_component), sizeof(km_option), 0};
 
-}  // namespace
+} // namespace
 
 KM_PLUGIN(kPlugin)

@@ -1,5 +1,5 @@
-// sgd: stochastic gradient descent with momentum (Polyak 1964), in Nesterov's form if asked (Sutskever et al. 2013), and L2
-// weight decay that goes through the momentum:
+// sgd: stochastic gradient descent with momentum (Polyak 1964), Nesterov's form if asked (Sutskever et al. 2013), and
+// L2 weight decay that goes through the momentum:
 //   ĝ = gradient_scale · g + weight_decay · p;  b ← momentum · b + ĝ;  p ← p − learning_rate · (b, or ĝ + momentum · b)
 #include <initializer_list>
 #include <new>
@@ -10,7 +10,8 @@
 namespace {
 
 const km_option kOptions[] = {
-    {"momentum", KM_OPTION_F64, 0, "0.0", 0, 0.9999999, nullptr, "how much of the former direction stays; 0 = none, no state"},
+    {"momentum", KM_OPTION_F64, 0, "0.0", 0, 0.9999999, nullptr,
+     "how much of the former direction stays; 0 = none, no state"},
     {"nesterov", KM_OPTION_BOOL, 0, "false", 0, 0, nullptr, "look ahead along the momentum"},
     {"weight_decay", KM_OPTION_F64, 0, "0.0", 0, 1e3, nullptr, "of matrices and embeddings; vectors do not decay"},
 };
@@ -24,10 +25,12 @@ struct Sgd {
 
 km_status open(const km_host* host, const km_options* options, void** self) {
   Sgd sgd = {host, static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE)),
-             km_option_f64(options, "momentum"), km_option_f64(options, "weight_decay"), km_option_i64(options, "nesterov") != 0};
+             km_option_f64(options, "momentum"), km_option_f64(options, "weight_decay"),
+             km_option_i64(options, "nesterov") != 0};
   if (sgd.graph == nullptr) return host->fail(host, KM_ERROR_HOST, "sgd: the host has no service %s", KM_GRAPH_SERVICE);
   if (sgd.nesterov && sgd.momentum == 0)
-    return host->fail(host, KM_ERROR_USER, "sgd: nesterov = true needs a momentum: set momentum = 0.9, or leave nesterov out");
+    return host->fail(host, KM_ERROR_USER,
+                      "sgd: nesterov = true needs a momentum: set momentum = 0.9, or leave nesterov out");
   *self = new (std::nothrow) Sgd(sgd);
   return *self ? KM_OK : host->fail(host, KM_ERROR_SYSTEM, "sgd: out of memory");
 }
@@ -63,11 +66,12 @@ km_status update(void* self, km_graph* graph, km_value parameter, km_value gradi
 }
 
 const km_optimizer kTable = {sizeof(km_optimizer), KM_UPDATE_ELEMENTWISE, open, close, update};
-const km_component kComponents[] = {{"optimizer", "sgd", KM_OPTIMIZER_VERSION, sizeof kOptions / sizeof *kOptions, &kTable,
-                                     kOptions, "gradient descent with momentum"}};
-const km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "sgd", "0.1.0", "Kumiki", "Apache-2.0",
-                           kComponents, 1, sizeof(km_component), sizeof(km_option), 0};
+const km_component kComponents[] = {{"optimizer", "sgd", KM_OPTIMIZER_VERSION, sizeof kOptions / sizeof *kOptions,
+                                     &kTable, kOptions, "gradient descent with momentum"}};
+const km_plugin kPlugin = {
+    sizeof(km_plugin),    KM_ABI_MINOR,      "sgd", "0.1.0", "Kumiki", "Apache-2.0", kComponents, 1,
+    sizeof(km_component), sizeof(km_option), 0};
 
-}  // namespace
+} // namespace
 
 KM_PLUGIN(kPlugin)
