@@ -18,7 +18,12 @@ static int64_t at(int64_t b, int64_t t, int64_t h, int64_t tokens, int64_t heads
 static shape shape_of(const km_op* op) {
   const km_tensor *q = &op->inputs[0], *k = &op->inputs[1];
   int64_t width = km_attribute_i64(op, "head_width", 0);
-  shape s = {q->dims[0], q->dims[1], k->dims[1], q->dims[2] / width, k->dims[2] / width, width,
+  shape s = {q->dims[0],
+             q->dims[1],
+             k->dims[1],
+             q->dims[2] / width,
+             k->dims[2] / width,
+             width,
              km_attribute_f64(op, "scale", 1 / sqrt((double)width))};
   return s;
 }
@@ -40,8 +45,9 @@ static km_status check_common(const km_host* host, const km_op* op, uint32_t ext
   REFERENCE_REQUIRE(is_mask(op, "cached") || q->dims[1] == k->dims[1], "q and k differ in tokens");
   if (is_mask(op, "segments")) {
     const km_tensor* segments = &op->inputs[extra];
-    REFERENCE_REQUIRE(reference_is(segments, KM_I32, 2) && segments->dims[0] == q->dims[0] && segments->dims[1] == q->dims[1],
-                      "segments must be i32 [B, T]");
+    REFERENCE_REQUIRE(
+        reference_is(segments, KM_I32, 2) && segments->dims[0] == q->dims[0] && segments->dims[1] == q->dims[1],
+        "segments must be i32 [B, T]");
   }
   REFERENCE_REQUIRE(!is_mask(op, "cached") || reference_is(&op->inputs[extra], KM_I32, 0), "past must be i32 []");
   return KM_OK;
@@ -98,8 +104,9 @@ km_status run_attention(const reference_call* c) {
   float *o = c->out[0], *lse = c->out[1];
   int64_t past = is_mask(c->op, "cached") ? *(const int32_t*)c->in[3] : 0;
   if (past < 0 || past + s.tokens > s.keys)
-    return c->host->fail(c->host, KM_ERROR_USER, "reference: attention: %lld tokens after %lld do not fit a cache of %lld",
-                         (long long)s.tokens, (long long)past, (long long)s.keys);
+    return c->host->fail(c->host, KM_ERROR_USER,
+                         "reference: attention: %lld tokens after %lld do not fit a cache of %lld", (long long)s.tokens,
+                         (long long)past, (long long)s.keys);
   const int32_t* segments = is_mask(c->op, "segments") ? c->in[3] : NULL;
   for (int64_t b = 0; b < s.batch; ++b)
     for (int64_t h = 0; h < s.query_heads; ++h)
@@ -123,8 +130,9 @@ km_status check_attention_backward(const km_host* host, const km_op* op, km_supp
   const km_tensor *q = &op->inputs[0], *k = &op->inputs[1];
   REFERENCE_REQUIRE(reference_same(q, &op->inputs[3]) && reference_same(q, &op->inputs[5]), "o and d_o must be as q");
   REFERENCE_REQUIRE(is_lse(&op->inputs[4], s), "lse must be f32 [B, Hq, T]");
-  REFERENCE_REQUIRE(reference_same(q, &op->outputs[0]) && reference_same(k, &op->outputs[1]) &&
-                    reference_same(k, &op->outputs[2]), "dq, dk, dv must be as q, k, v");
+  REFERENCE_REQUIRE(
+      reference_same(q, &op->outputs[0]) && reference_same(k, &op->outputs[1]) && reference_same(k, &op->outputs[2]),
+      "dq, dk, dv must be as q, k, v");
   support->workspace_bytes = (uint64_t)(2 * s.keys + 1) * (uint64_t)s.width * sizeof(double);
   return KM_OK;
 }
@@ -133,10 +141,10 @@ typedef struct sums {
   double *dq, *dk, *dv; /* [D], [S, D], [S, D] */
 } sums;
 
-/* With P = softmax(scale q kᵀ) and delta = d_o · o of the row: dS = P (d_o vᵀ − delta), dq = scale dS k, dk = scale dSᵀ q,
- * dv = Pᵀ d_o. */
-static void attend_backward(const float* q, const float* k, const float* v, const float* o, double lse, const float* d_o,
-                            shape s, int64_t t, const int32_t* segments, sums to) {
+/* With P = softmax(scale q kᵀ) and delta = d_o · o of the row: dS = P (d_o vᵀ − delta), dq = scale dS k, dk = scale dSᵀ
+ * q, dv = Pᵀ d_o. */
+static void attend_backward(const float* q, const float* k, const float* v, const float* o, double lse,
+                            const float* d_o, shape s, int64_t t, const int32_t* segments, sums to) {
   int64_t stride = s.key_heads * s.width;
   double delta = dot(o, d_o, s.width);
   for (int64_t j = 0; j <= t; ++j) {
@@ -167,8 +175,8 @@ km_status run_attention_backward(const reference_call* c) {
         for (int64_t t = 0; t < s.tokens; ++t) {
           int64_t query = at(b, t, h, s.tokens, s.query_heads, s.width);
           for (int64_t i = 0; i < s.width; ++i) to.dq[i] = 0;
-          attend_backward(q + query, k + key, v + key, o + query, lse[(b * s.query_heads + h) * s.tokens + t], d_o + query, s,
-                          t, segments ? segments + b * s.tokens : NULL, to);
+          attend_backward(q + query, k + key, v + key, o + query, lse[(b * s.query_heads + h) * s.tokens + t],
+                          d_o + query, s, t, segments ? segments + b * s.tokens : NULL, to);
           for (int64_t i = 0; i < s.width; ++i) dq[query + i] = (float)to.dq[i];
         }
       for (int64_t t = 0; t < s.keys; ++t)

@@ -1,5 +1,5 @@
-/* elementwise.c: ops that compute each element from the elements at the same place. Any output may lie in the buffer of an
- * input of the same shape and type: all inputs of a place are read before an output is written there. */
+/* elementwise.c: ops that compute each element from the elements at the same place. Any output may lie in the buffer of
+ * an input of the same shape and type: all inputs of a place are read before an output is written there. */
 #include <math.h>
 
 #include "ops.h"
@@ -53,14 +53,25 @@ static double negate(double x) { return -x; }
 static double square(double x) { return x * x; }
 static double reciprocal(double x) { return 1 / x; }
 static double sign(double x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
-double reference_gelu(double x) { return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))); }
+double reference_gelu(double x) {
+  return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
 double reference_silu(double x) { return x / (1 + exp(-x)); }
 
 static const struct {
   const char* name;
   double (*f)(double);
-} unary[] = {{"copy", copy}, {"negate", negate}, {"square", square}, {"sqrt", sqrt}, {"reciprocal", reciprocal}, {"exp", exp},
-             {"log", log},   {"abs", fabs},      {"sign", sign},     {"tanh", tanh}, {"gelu", reference_gelu},
+} unary[] = {{"copy", copy},
+             {"negate", negate},
+             {"square", square},
+             {"sqrt", sqrt},
+             {"reciprocal", reciprocal},
+             {"exp", exp},
+             {"log", log},
+             {"abs", fabs},
+             {"sign", sign},
+             {"tanh", tanh},
+             {"gelu", reference_gelu},
              {"silu", reference_silu}};
 
 km_status check_unary(const km_host* host, const km_op* op, km_support* support) {
@@ -133,7 +144,8 @@ km_status run_activation_backward(const reference_call* c) {
   return KM_OK;
 }
 
-static km_status check_alike(const km_host* host, const km_op* op, km_support* support, uint32_t inputs, uint32_t outputs) {
+static km_status check_alike(const km_host* host, const km_op* op, km_support* support, uint32_t inputs,
+                             uint32_t outputs) {
   REFERENCE_TRY(reference_check_counts(host, op, support, inputs, outputs, 0));
   REFERENCE_REQUIRE(op->inputs[0].dtype == KM_F32, "only f32");
   for (uint32_t i = 1; i < inputs; ++i)
@@ -174,7 +186,8 @@ km_status check_select(const km_host* host, const km_op* op, km_support* support
   REFERENCE_TRY(reference_check_counts(host, op, support, 3, 1, 0));
   const km_tensor *condition = &op->inputs[0], *a = &op->inputs[1];
   REFERENCE_REQUIRE(condition->dtype == KM_F32 && a->dtype == KM_F32, "only f32");
-  REFERENCE_REQUIRE(condition->rank == 0 || reference_same_dims(condition, a), "c has neither rank 0 nor the shape of a");
+  REFERENCE_REQUIRE(condition->rank == 0 || reference_same_dims(condition, a),
+                    "c has neither rank 0 nor the shape of a");
   REFERENCE_REQUIRE(reference_same(a, &op->inputs[2]) && reference_same(a, &op->outputs[0]), "a, b and y differ");
   allow_in_place(op, support, 0, 3);
   return KM_OK;
@@ -191,7 +204,8 @@ km_status run_select(const reference_call* c) {
 km_status check_bias_add(const km_host* host, const km_op* op, km_support* support) {
   REFERENCE_TRY(reference_check_counts(host, op, support, 2, 1, 0));
   const km_tensor* x = &op->inputs[0];
-  REFERENCE_REQUIRE(x->dtype == KM_F32 && x->rank >= 1 && reference_same(x, &op->outputs[0]), "x and y must be alike, f32");
+  REFERENCE_REQUIRE(x->dtype == KM_F32 && x->rank >= 1 && reference_same(x, &op->outputs[0]),
+                    "x and y must be alike, f32");
   REFERENCE_REQUIRE(reference_is_vector(&op->inputs[1], reference_last(x)), "bias must be f32 [N]");
   allow_in_place(op, support, 0, 1);
   return KM_OK;

@@ -1,7 +1,7 @@
 /* kernel.c: from a row of the table to a kernel: what all ops have in common. */
-#include "reference.h"
-
 #include <stdalign.h>
+
+#include "reference.h"
 
 struct reference_kernel {
   const km_host* host;

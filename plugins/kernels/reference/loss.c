@@ -18,8 +18,10 @@ static int fits_tokens(const km_tensor* tokens, const km_tensor* x) {
 km_status check_embedding(const km_host* host, const km_op* op, km_support* support) {
   REFERENCE_TRY(reference_check_counts(host, op, support, 2, 1, 0));
   const km_tensor* table = &op->inputs[1];
-  REFERENCE_REQUIRE(fits_tokens(&op->inputs[0], &op->outputs[0]), "tokens must be i32 [B, T], the output f32 [B, T, N]");
-  REFERENCE_REQUIRE(reference_is(table, KM_F32, 2) && table->dims[1] == reference_last(&op->outputs[0]), "table must be f32 [V, N]");
+  REFERENCE_REQUIRE(fits_tokens(&op->inputs[0], &op->outputs[0]),
+                    "tokens must be i32 [B, T], the output f32 [B, T, N]");
+  REFERENCE_REQUIRE(reference_is(table, KM_F32, 2) && table->dims[1] == reference_last(&op->outputs[0]),
+                    "table must be f32 [V, N]");
   return KM_OK;
 }
 
@@ -39,7 +41,8 @@ km_status check_embedding_backward(const km_host* host, const km_op* op, km_supp
   const km_tensor *dy = &op->inputs[1], *table = &op->outputs[0];
   REFERENCE_REQUIRE(fits_tokens(&op->inputs[0], dy), "tokens must be i32 [B, T], dy f32 [B, T, N]");
   REFERENCE_REQUIRE(reference_is(table, KM_F32, 2) && table->dims[0] == km_attribute_i64(op, "rows", 0) &&
-                    table->dims[1] == reference_last(dy), "the output is not [rows, N]");
+                        table->dims[1] == reference_last(dy),
+                    "the output is not [rows, N]");
   support->workspace_bytes = (uint64_t)km_elements(table) * sizeof(double);
   return KM_OK;
 }
@@ -69,7 +72,8 @@ static km_status check_targets(const reference_call* c, const int32_t* targets, 
 km_status check_cross_entropy(const km_host* host, const km_op* op, km_support* support) {
   REFERENCE_TRY(reference_check_counts(host, op, support, 2, 2, 0));
   REFERENCE_REQUIRE(fits_tokens(&op->inputs[1], &op->inputs[0]), "logits must be f32 [..., V], targets i32 [...]");
-  REFERENCE_REQUIRE(reference_is(&op->outputs[0], KM_F32, 0) && reference_is(&op->outputs[1], KM_F32, 0), "loss and tokens must be f32 []");
+  REFERENCE_REQUIRE(reference_is(&op->outputs[0], KM_F32, 0) && reference_is(&op->outputs[1], KM_F32, 0),
+                    "loss and tokens must be f32 []");
   return KM_OK;
 }
 
@@ -126,10 +130,12 @@ km_status run_cross_entropy_backward(const reference_call* c) {
 static km_status check_projection(const km_host* host, const km_op* op, km_support* support, int train) {
   REFERENCE_TRY(reference_check_counts(host, op, support, train ? 4 : 3, train ? 4 : 2, train ? 12 : 0));
   const km_tensor *x = &op->inputs[0], *w = &op->inputs[1], *targets = &op->inputs[2];
-  REFERENCE_REQUIRE(reference_is_product_type(x->dtype) && x->dtype == w->dtype, "x and w must be both f32 or both bf16");
+  REFERENCE_REQUIRE(reference_is_product_type(x->dtype) && x->dtype == w->dtype,
+                    "x and w must be both f32 or both bf16");
   REFERENCE_REQUIRE(x->rank >= 1 && w->rank == 2 && w->dims[1] == reference_last(x), "w must be [V, K]");
   REFERENCE_REQUIRE(targets->dtype == KM_I32 && reference_is_rows_of(targets, x), "targets must be i32 [...]");
-  REFERENCE_REQUIRE(reference_is(&op->outputs[0], KM_F32, 0) && reference_is(&op->outputs[1], KM_F32, 0), "loss and tokens must be f32 []");
+  REFERENCE_REQUIRE(reference_is(&op->outputs[0], KM_F32, 0) && reference_is(&op->outputs[1], KM_F32, 0),
+                    "loss and tokens must be f32 []");
   int64_t v = w->dims[0], k = w->dims[1];
   support->workspace_bytes = (uint64_t)(v + k) * sizeof(double);
   if (!train) return KM_OK;

@@ -26,7 +26,8 @@ km_status run_sum_rows(const reference_call* c) {
 
 km_status check_sum_all(const km_host* host, const km_op* op, km_support* support) {
   REFERENCE_TRY(reference_check_counts(host, op, support, 1, 1, 0));
-  REFERENCE_REQUIRE(op->inputs[0].dtype == KM_F32 && reference_is(&op->outputs[0], KM_F32, 0), "x and y must be f32, y []");
+  REFERENCE_REQUIRE(op->inputs[0].dtype == KM_F32 && reference_is(&op->outputs[0], KM_F32, 0),
+                    "x and y must be f32, y []");
   return KM_OK;
 }
 
@@ -72,9 +73,13 @@ static km_status check_norm(const km_host* host, const km_op* op, km_support* su
 }
 
 km_status check_layernorm(const km_host* host, const km_op* op, km_support* s) { return check_norm(host, op, s, 0, 1); }
-km_status check_add_layernorm(const km_host* host, const km_op* op, km_support* s) { return check_norm(host, op, s, 1, 1); }
+km_status check_add_layernorm(const km_host* host, const km_op* op, km_support* s) {
+  return check_norm(host, op, s, 1, 1);
+}
 km_status check_rmsnorm(const km_host* host, const km_op* op, km_support* s) { return check_norm(host, op, s, 0, 0); }
-km_status check_add_rmsnorm(const km_host* host, const km_op* op, km_support* s) { return check_norm(host, op, s, 1, 0); }
+km_status check_add_rmsnorm(const km_host* host, const km_op* op, km_support* s) {
+  return check_norm(host, op, s, 1, 0);
+}
 
 static void normalize_row(const float* x, const float* weight, const float* bias, int64_t n, double epsilon, float* y,
                           float* mean_out, float* rstd_out) {
@@ -121,15 +126,21 @@ static km_status check_backward(const km_host* host, const km_op* op, km_support
   REFERENCE_REQUIRE(x->dtype == KM_F32 && x->rank >= 1, "x must be f32 [..., N]");
   REFERENCE_REQUIRE(is_like(&op->inputs[0], x) && is_like(&op->outputs[0], x), "dy, x and dx differ");
   REFERENCE_REQUIRE(is_width(&op->inputs[2], x), "weight must be f32 [N]");
-  for (uint32_t i = 3; i < 4 + mean; ++i) REFERENCE_REQUIRE(is_rows(&op->inputs[i], x), "mean and rstd: one for each row");
+  for (uint32_t i = 3; i < 4 + mean; ++i)
+    REFERENCE_REQUIRE(is_rows(&op->inputs[i], x), "mean and rstd: one for each row");
   support->in_place[0] |= 3u;
   return KM_OK;
 }
 
-km_status check_layernorm_backward(const km_host* host, const km_op* op, km_support* s) { return check_backward(host, op, s, 1); }
-km_status check_rmsnorm_backward(const km_host* host, const km_op* op, km_support* s) { return check_backward(host, op, s, 0); }
+km_status check_layernorm_backward(const km_host* host, const km_op* op, km_support* s) {
+  return check_backward(host, op, s, 1);
+}
+km_status check_rmsnorm_backward(const km_host* host, const km_op* op, km_support* s) {
+  return check_backward(host, op, s, 0);
+}
 
-/* With g = dy · weight and h = (x − mean) · rstd: dx = rstd (g − average(g) − h · average(g h)); RMSNorm has no average(g). */
+/* With g = dy · weight and h = (x − mean) · rstd: dx = rstd (g − average(g) − h · average(g h)); RMSNorm has no
+ * average(g). */
 static km_status run_backward(const reference_call* c, int has_mean) {
   const float *dy = c->in[0], *x = c->in[1], *weight = c->in[2], *addend = reference_addend(c, 0);
   const float *mean = has_mean ? c->in[3] : NULL, *rstd = c->in[3 + has_mean];
@@ -157,8 +168,10 @@ static km_status check_backward_weight(const km_host* host, const km_op* op, km_
   REFERENCE_TRY(reference_check_counts(host, op, support, 3 + mean, 1 + mean, mean ? 3 : 1));
   const km_tensor* x = &op->inputs[1];
   REFERENCE_REQUIRE(x->dtype == KM_F32 && x->rank >= 1 && is_like(&op->inputs[0], x), "dy and x must be alike, f32");
-  for (uint32_t i = 2; i < 3 + mean; ++i) REFERENCE_REQUIRE(is_rows(&op->inputs[i], x), "mean and rstd: one for each row");
-  for (uint32_t o = 0; o < 1 + mean; ++o) REFERENCE_REQUIRE(is_width(&op->outputs[o], x), "d_weight and d_bias must be [N]");
+  for (uint32_t i = 2; i < 3 + mean; ++i)
+    REFERENCE_REQUIRE(is_rows(&op->inputs[i], x), "mean and rstd: one for each row");
+  for (uint32_t o = 0; o < 1 + mean; ++o)
+    REFERENCE_REQUIRE(is_width(&op->outputs[o], x), "d_weight and d_bias must be [N]");
   return KM_OK;
 }
 

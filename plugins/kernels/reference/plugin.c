@@ -1,5 +1,6 @@
 /* plugin.c: the component "reference" of kind "kernels", on the host device. */
 #include "kumiki/plugin.h"
+
 #include "reference.h"
 
 static km_status open_component(const km_host* host, const km_options* options, void** self) {
@@ -42,7 +43,8 @@ static const km_kernels kernels = {
 };
 
 static const km_component components[] = {
-    {"kernels", "reference", KM_KERNELS_VERSION, 0, &kernels, NULL, "every op in plain C, sums in double: the specification"},
+    {"kernels", "reference", KM_KERNELS_VERSION, 0, &kernels, NULL,
+     "every op in plain C, sums in double: the specification"},
 };
 
 static const km_plugin plugin = {

@@ -23,7 +23,8 @@ km_status check_rope(const km_host* host, const km_op* op, km_support* support) 
   REFERENCE_TRY(check_past(host, op, 1));
   const km_tensor* x = &op->inputs[0];
   int64_t width = km_attribute_i64(op, "head_width", 0);
-  REFERENCE_REQUIRE(reference_is(x, KM_F32, 3) && reference_same(x, &op->outputs[0]), "x and y must be f32 [B, T, H·D]");
+  REFERENCE_REQUIRE(reference_is(x, KM_F32, 3) && reference_same(x, &op->outputs[0]),
+                    "x and y must be f32 [B, T, H·D]");
   REFERENCE_REQUIRE(width >= 2 && width % 2 == 0 && x->dims[2] % width == 0, "head_width must be even and divide x");
   support->in_place[0] |= 1u;
   return KM_OK;
@@ -73,8 +74,10 @@ km_status run_add_position(const reference_call* c) {
 km_status check_add_position_backward(const km_host* host, const km_op* op, km_support* support) {
   REFERENCE_TRY(reference_check_counts(host, op, support, 1, 1, 1));
   const km_tensor *dy = &op->inputs[0], *table = &op->outputs[0];
-  REFERENCE_REQUIRE(reference_is(dy, KM_F32, 3) && reference_is(table, KM_F32, 2), "dy must be f32 [B, T, N], the output [P, N]");
-  REFERENCE_REQUIRE(table->dims[0] == km_attribute_i64(op, "rows", 0) && table->dims[1] == dy->dims[2], "the output is not [rows, N]");
+  REFERENCE_REQUIRE(reference_is(dy, KM_F32, 3) && reference_is(table, KM_F32, 2),
+                    "dy must be f32 [B, T, N], the output [P, N]");
+  REFERENCE_REQUIRE(table->dims[0] == km_attribute_i64(op, "rows", 0) && table->dims[1] == dy->dims[2],
+                    "the output is not [rows, N]");
   REFERENCE_REQUIRE(table->dims[0] >= dy->dims[1], "the table has fewer rows than dy has tokens");
   return KM_OK;
 }
@@ -95,7 +98,8 @@ km_status check_cache_append(const km_host* host, const km_op* op, km_support* s
   REFERENCE_TRY(reference_check_counts(host, op, support, 3, 1, 0));
   REFERENCE_TRY(check_past(host, op, 2));
   const km_tensor *cache = &op->inputs[0], *x = &op->inputs[1];
-  REFERENCE_REQUIRE(reference_is(cache, KM_F32, 3) && reference_same(cache, &op->outputs[0]), "cache must be f32 [B, S, N]");
+  REFERENCE_REQUIRE(reference_is(cache, KM_F32, 3) && reference_same(cache, &op->outputs[0]),
+                    "cache must be f32 [B, S, N]");
   REFERENCE_REQUIRE(reference_is(x, KM_F32, 3) && x->dims[0] == cache->dims[0] && x->dims[2] == cache->dims[2],
                     "x must be f32 [B, T, N]");
   REFERENCE_REQUIRE(x->dims[1] <= cache->dims[1], "x has more tokens than the cache");
@@ -110,7 +114,8 @@ km_status run_cache_append(const reference_call* c) {
   float* cache = c->out[0];
   if (cache != c->in[0]) memcpy(cache, c->in[0], km_bytes(&c->op->outputs[0]));
   for (int64_t b = 0; b < batch; ++b)
-    memcpy(cache + (b * room + past) * n, (const float*)c->in[1] + b * tokens * n, (uint64_t)(tokens * n) * sizeof(float));
+    memcpy(cache + (b * room + past) * n, (const float*)c->in[1] + b * tokens * n,
+           (uint64_t)(tokens * n) * sizeof(float));
   return KM_OK;
 }
 
@@ -118,13 +123,15 @@ km_status check_last_token(const km_host* host, const km_op* op, km_support* sup
   REFERENCE_TRY(reference_check_counts(host, op, support, 1, 1, 0));
   const km_tensor *x = &op->inputs[0], *y = &op->outputs[0];
   REFERENCE_REQUIRE(reference_is(x, KM_F32, 3) && x->dims[1] >= 1, "x must be f32 [B, T, N]");
-  REFERENCE_REQUIRE(reference_is(y, KM_F32, 2) && y->dims[0] == x->dims[0] && y->dims[1] == x->dims[2], "y must be f32 [B, N]");
+  REFERENCE_REQUIRE(reference_is(y, KM_F32, 2) && y->dims[0] == x->dims[0] && y->dims[1] == x->dims[2],
+                    "y must be f32 [B, N]");
   return KM_OK;
 }
 
 km_status run_last_token(const reference_call* c) {
   int64_t batch = c->op->inputs[0].dims[0], tokens = c->op->inputs[0].dims[1], n = c->op->inputs[0].dims[2];
   for (int64_t b = 0; b < batch; ++b)
-    memcpy((float*)c->out[0] + b * n, (const float*)c->in[0] + (b * tokens + tokens - 1) * n, (uint64_t)n * sizeof(float));
+    memcpy((float*)c->out[0] + b * n, (const float*)c->in[0] + (b * tokens + tokens - 1) * n,
+           (uint64_t)n * sizeof(float));
   return KM_OK;
 }

@@ -1,7 +1,7 @@
 /* products.c: matmul, matmul_bias, matmul_group.
  *
- * A block of kBlock columns of b is copied to doubles, zero padded, in the workspace; then each row of a runs down it with one
- * row of double accumulators. So the inner loop is long and contiguous for every transposition. */
+ * A block of kBlock columns of b is copied to doubles, zero padded, in the workspace; then each row of a runs down it
+ * with one row of double accumulators. So the inner loop is long and contiguous for every transposition. */
 #include <math.h>
 
 #include "ops.h"
@@ -122,21 +122,24 @@ km_status check_matmul(const km_host* host, const km_op* op, km_support* support
 km_status run_matmul(const reference_call* c) {
   product p;
   product_of(c->op, &c->op->inputs[0], &c->op->inputs[1], &p);
-  epilogue e = {.activation = "none", .addend = reference_addend(c, 0), .y = c->out[0], .y_dtype = c->op->outputs[0].dtype};
-  multiply(p, matrix_of(c->in[0], &c->op->inputs[0], p.transpose_a), matrix_of(c->in[1], &c->op->inputs[1], p.transpose_b),
-           &e, c->workspace);
+  epilogue e = {
+      .activation = "none", .addend = reference_addend(c, 0), .y = c->out[0], .y_dtype = c->op->outputs[0].dtype};
+  multiply(p, matrix_of(c->in[0], &c->op->inputs[0], p.transpose_a),
+           matrix_of(c->in[1], &c->op->inputs[1], p.transpose_b), &e, c->workspace);
   return KM_OK;
 }
 
 km_status check_matmul_bias(const km_host* host, const km_op* op, km_support* support) {
   const char* activation = km_attribute_string(op, "activation", "none");
   int plain = km_same_text(activation, "none");
-  REFERENCE_REQUIRE(plain || km_same_text(activation, "gelu") || km_same_text(activation, "silu"), "unknown activation");
+  REFERENCE_REQUIRE(plain || km_same_text(activation, "gelu") || km_same_text(activation, "silu"),
+                    "unknown activation");
   REFERENCE_TRY(reference_check_counts(host, op, support, 3, plain ? 1 : 2, plain ? 1 : 0));
   REFERENCE_TRY(check_product(host, op, &op->inputs[1], &op->outputs[0], support));
   REFERENCE_REQUIRE(reference_is_vector(&op->inputs[2], reference_last(&op->outputs[0])), "bias must be f32 [N]");
   REFERENCE_REQUIRE(plain || (reference_is_product_type(op->outputs[1].dtype) &&
-                              reference_same_dims(&op->outputs[1], &op->outputs[0])), "u must have the shape of y");
+                              reference_same_dims(&op->outputs[1], &op->outputs[0])),
+                    "u must have the shape of y");
   return KM_OK;
 }
 
@@ -149,8 +152,8 @@ km_status run_matmul_bias(const reference_call* c) {
                 .y = c->out[0],
                 .y_dtype = c->op->outputs[0].dtype};
   if (c->op->n_outputs == 2) e.u = c->out[1], e.u_dtype = c->op->outputs[1].dtype;
-  multiply(p, matrix_of(c->in[0], &c->op->inputs[0], p.transpose_a), matrix_of(c->in[1], &c->op->inputs[1], p.transpose_b),
-           &e, c->workspace);
+  multiply(p, matrix_of(c->in[0], &c->op->inputs[0], p.transpose_a),
+           matrix_of(c->in[1], &c->op->inputs[1], p.transpose_b), &e, c->workspace);
   return KM_OK;
 }
 

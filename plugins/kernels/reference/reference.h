@@ -1,8 +1,9 @@
-/* reference.h: the meaning of every op of docs/ops.md in plain C11: no threads, sums in double, one rounding at the end.
+/* reference.h: the meaning of every op of docs/ops.md in plain C11: no threads, sums in double, one rounding at the
+ * end.
  *
- * An op is a row of one table (table.c): its name, a check that reads shapes and types only, and a run that computes from
- * plain host pointers. query/create/run below put these rows behind what a kernels component needs; plugin.c offers that as
- * the component "reference", and the tests' fake device runs the same rows on its own queues. */
+ * An op is a row of one table (table.c): its name, a check that reads shapes and types only, and a run that computes
+ * from plain host pointers. query/create/run below put these rows behind what a kernels component needs; plugin.c
+ * offers that as the component "reference", and the tests' fake device runs the same rows on its own queues. */
 #ifndef KUMIKI_PLUGINS_KERNELS_REFERENCE_REFERENCE_H
 #define KUMIKI_PLUGINS_KERNELS_REFERENCE_REFERENCE_H
 
@@ -38,12 +39,13 @@ typedef struct reference_kernel reference_kernel;
 const reference_op* reference_find(const char* name);
 extern const reference_op reference_table[];
 
-km_status reference_query(const km_host* host, const km_request* request, km_support* support); /* [any] */
+km_status reference_query(const km_host* host, const km_request* request, km_support* support);        /* [any] */
 km_status reference_create(const km_host* host, const km_request* request, reference_kernel** kernel); /* [any] */
 void reference_destroy(reference_kernel* kernel);
 /* How many buffers run takes: inputs and outputs. */
 uint32_t reference_buffers(const reference_kernel* kernel);
-/* buffers: the inputs in order, then the outputs. Several threads may run the same kernel with different buffers. [any] */
+/* buffers: the inputs in order, then the outputs. Several threads may run the same kernel with different buffers. [any]
+ */
 km_status reference_run(const reference_kernel* kernel, void* const* buffers, void* workspace);
 
 /* ---- what the files of ops share -------------------------------------------------------------------------------- */
@@ -51,21 +53,21 @@ km_status reference_run(const reference_kernel* kernel, void* const* buffers, vo
 /* KM_UNSUPPORTED with "reference: <op>: <reason>". */
 km_status reference_refuse(const km_host* host, const km_op* op, const char* reason);
 
-/* Checks the counts of inputs (without addends) and outputs, that `accumulate` sets only bits of `may_accumulate`, and that
- * each addend has the type and shape of its output; says ADDEND_APART and in_place for the addends. */
+/* Checks the counts of inputs (without addends) and outputs, that `accumulate` sets only bits of `may_accumulate`, and
+ * that each addend has the type and shape of its output; says ADDEND_APART and in_place for the addends. */
 km_status reference_check_counts(const km_host* host, const km_op* op, km_support* support, uint32_t inputs,
                                  uint32_t outputs, int64_t may_accumulate);
 
 /* The addend of an output, or NULL. */
 const void* reference_addend(const reference_call* call, uint32_t output);
 
-#define REFERENCE_TRY(expression)                            \
-  do {                                                       \
-    km_status reference_status = (expression);               \
-    if (reference_status != KM_OK) return reference_status;  \
+#define REFERENCE_TRY(expression)                           \
+  do {                                                      \
+    km_status reference_status = (expression);              \
+    if (reference_status != KM_OK) return reference_status; \
   } while (0)
-#define REFERENCE_REQUIRE(condition, reason) \
-  do {                                       \
+#define REFERENCE_REQUIRE(condition, reason)                     \
+  do {                                                           \
     if (!(condition)) return reference_refuse(host, op, reason); \
   } while (0)
 

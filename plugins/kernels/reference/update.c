@@ -43,7 +43,8 @@ km_status check_adamw_update(const km_host* host, const km_op* op, km_support* s
 km_status run_adamw_update(const reference_call* c) {
   const float *p = c->in[0], *g = c->in[1], *m = c->in[2], *v = c->in[3];
   float *p_new = c->out[0], *m_new = c->out[1], *v_new = c->out[2];
-  double learning_rate = *(const float*)c->in[4], step = *(const float*)c->in[5], gradient_scale = *(const float*)c->in[6];
+  double learning_rate = *(const float*)c->in[4], step = *(const float*)c->in[5],
+         gradient_scale = *(const float*)c->in[6];
   int apply = *(const float*)c->in[7] != 0;
   double beta1 = km_attribute_f64(c->op, "beta1", 0.9), beta2 = km_attribute_f64(c->op, "beta2", 0.999);
   double epsilon = km_attribute_f64(c->op, "epsilon", 1e-8), weight_decay = km_attribute_f64(c->op, "weight_decay", 0);
@@ -51,7 +52,8 @@ km_status run_adamw_update(const reference_call* c) {
   for (int64_t i = 0, n = km_elements(&c->op->inputs[0]); i < n; ++i) {
     double gradient = gradient_scale * g[i];
     double m_next = beta1 * m[i] + (1 - beta1) * gradient, v_next = beta2 * v[i] + (1 - beta2) * gradient * gradient;
-    double p_next = p[i] - learning_rate * (m_next / m_unbias / (sqrt(v_next / v_unbias) + epsilon) + weight_decay * p[i]);
+    double p_next =
+        p[i] - learning_rate * (m_next / m_unbias / (sqrt(v_next / v_unbias) + epsilon) + weight_decay * p[i]);
     p_new[i] = apply ? (float)p_next : p[i];
     m_new[i] = apply ? (float)m_next : m[i];
     v_new[i] = apply ? (float)v_next : v[i];
