@@ -26,7 +26,6 @@ namespace kumiki {
 
 class Fs;
 class Clock;
-class FileMapping;
 using Shape = std::vector<int64_t>;
 
 // A part of a logical tensor: the elements [flat_begin, flat_end) of a box of it, both counted row-major.
@@ -75,14 +74,14 @@ struct SaveReport {
 
 // Writes checkpoints while training goes on. All functions are called on one thread (the rank's main thread).
 // Ranks of one run give the same folder on a shared file system; rank 0's writer is made before any rank saves.
-// An error of a write (Error, exit_code 6) comes out of the next save, wait or finish; checkpoints
-// that were complete stay as they were, and a next save may succeed.
+// An error of a write (Error, exit_code 6) comes out of the next save (which then saves nothing) or
+// wait; checkpoints that were complete stay as they were, and a later save may succeed.
 class CheckpointWriter {
  public:
   // Rank 0 makes the folder and removes what killed writers left in it. fs and clock must outlive the writer; they are used
   // on the writer's thread too. Throws Error.
   CheckpointWriter(Fs& fs, Clock& clock, WriterOptions options);
-  ~CheckpointWriter();  // waits; an error that nobody asked for is lost: call finish() before
+  ~CheckpointWriter();  // waits; an error that nobody asked for is lost: call wait() before
 
   // Copies state and slices, starts to write, returns. Waits first for the save before it. All slices of one name must agree
   // in dtype and logical shape. A checkpoint of the same step is replaced.
@@ -139,22 +138,21 @@ class CheckpointReader {
 
  private:
   struct Piece;
-  struct FileEntry {
-    std::string name;
-    uint64_t bytes = 0;
-    uint64_t checksum = 0;
-  };
+  struct File;
+  friend std::string newest_good_checkpoint(Fs& fs, const std::string& checkpoints, int64_t below);
+  CheckpointReader(Fs& fs, const std::string& folder, bool verify, bool advise);
   [[noreturn]] void broken(const std::string& file, const std::string& what) const;
+  std::string read_checked(const std::string& name) const;
+  const File* find_file(const std::string& name) const;
   void read_manifest();
-  void read_state();
   void read_index();
   Fs& fs_;
   std::string folder_;
+  bool advise_;  // errors look for an earlier good checkpoint
   RunState state_;
-  std::vector<FileEntry> files_;
   std::vector<StoredTensor> tensors_;
   std::map<std::string, std::vector<Piece>> pieces_;
-  std::vector<std::unique_ptr<FileMapping>> maps_;
+  std::vector<std::unique_ptr<File>> files_;  // of the manifest
 };
 
 }  // namespace kumiki

@@ -167,17 +167,21 @@ RankPart part_from_json(const std::string& where, const std::string& text) {
   });
 }
 
-std::string index_to_json(const std::vector<StoredSlice>& slices) {
+void check_agreement(const std::vector<StoredSlice>& slices) {
   std::map<std::string, const StoredSlice*> first;
-  json list = json::array();
   for (const StoredSlice& slice : slices) {
     const StoredSlice& other = *first.emplace(slice.name, &slice).first->second;
     if (other.dtype != slice.dtype || other.logical_shape != slice.logical_shape)
       throw Error(slice.name, "two slices of this tensor disagree: " + safetensors_dtype(other.dtype) +
                                   shape_text(other.logical_shape) + " and " + safetensors_dtype(slice.dtype) +
                                   shape_text(slice.logical_shape));
-    list.push_back(slice_to_json(slice));
   }
+}
+
+std::string index_to_json(const std::vector<StoredSlice>& slices) {
+  check_agreement(slices);
+  json list = json::array();
+  for (const StoredSlice& slice : slices) list.push_back(slice_to_json(slice));
   return json{{"version", kCheckpointVersion}, {"slices", list}}.dump(1) + "\n";
 }
 
@@ -185,6 +189,7 @@ std::vector<StoredSlice> index_from_json(const std::string& where, const std::st
   return reading(where, text, [&](const json& root) {
     std::vector<StoredSlice> slices;
     for (const json& slice : root.at("slices")) slices.push_back(slice_from_json(where, slice));
+    check_agreement(slices);
     return slices;
   });
 }

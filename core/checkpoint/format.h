@@ -43,6 +43,7 @@ std::string part_to_json(const RankPart& part);
 RankPart part_from_json(const std::string& where, const std::string& text);
 
 // Throws Error where two slices of one tensor disagree in dtype or logical shape.
+void check_agreement(const std::vector<StoredSlice>& slices);
 std::string index_to_json(const std::vector<StoredSlice>& slices);
 std::vector<StoredSlice> index_from_json(const std::string& where, const std::string& text);
 
