@@ -1,18 +1,19 @@
 // The Hugging Face form of gpt: transformers' GPT2LMHeadModel. Its linear layers ("Conv1D") keep weights as [in, out],
 // and query, key and value side by side in one.
-#include <cstring>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "gpt.h"
-#include "nlohmann/json.hpp"
+#include "plugins/models/hugging_face.h"
 
 namespace kumiki::gpt {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using models::Json;
+using models::or_usual;
+using models::toml_line;
 
 void say_rows(const Model& model, const km_model_text& text) {
   auto row = [&](const std::string& ours, const std::string& theirs, uint32_t how, int32_t part, int32_t parts,
@@ -50,7 +51,7 @@ void say_rows(const Model& model, const km_model_text& text) {
 Json config_of(const Model& model, const km_model_shape& shape) {
   return {{"architectures", {"GPT2LMHeadModel"}},
           {"model_type", "gpt2"},
-          {"vocab_size", model.vocabulary_for(shape.vocabulary)},
+          {"vocab_size", models::vocabulary_rows(model.vocabulary, shape.vocabulary, kUsualVocabulary)},
           {"n_positions", shape.sequence},
           {"n_embd", model.width},
           {"n_layer", model.layers},
@@ -80,25 +81,17 @@ std::string refused(const Json& config) {
   return "";
 }
 
-// transformers leaves out keys that have GPT-2's usual value; null means the same.
-template <typename T>
-T or_usual(const Json& config, const char* key, T usual) {
-  auto found = config.find(key);
-  return found == config.end() || found->is_null() ? usual : found->get<T>();
-}
-
 std::string to_toml(const Json& config) {
   std::string out = "use = \"gpt\"\n";
-  auto line = [&](const char* name, const Json& value) { out += std::string(name) + " = " + value.dump() + "\n"; };
-  line("layers", or_usual<int64_t>(config, "n_layer", 12));
-  line("width", or_usual<int64_t>(config, "n_embd", 768));
-  line("heads", or_usual<int64_t>(config, "n_head", 12));
-  line("feed_forward", or_usual<int64_t>(config, "n_inner", 0));
-  line("vocabulary", or_usual<int64_t>(config, "vocab_size", 50257));
-  line("dropout", or_usual<double>(config, "resid_pdrop", 0.1));
-  line("tied", or_usual<bool>(config, "tie_word_embeddings", true));
-  line("init_std", or_usual<double>(config, "initializer_range", 0.02));
-  line("epsilon", or_usual<double>(config, "layer_norm_epsilon", 1e-5));
+  out += toml_line("layers", or_usual<int64_t>(config, "n_layer", 12));
+  out += toml_line("width", or_usual<int64_t>(config, "n_embd", 768));
+  out += toml_line("heads", or_usual<int64_t>(config, "n_head", 12));
+  out += toml_line("feed_forward", or_usual<int64_t>(config, "n_inner", 0));
+  out += toml_line("vocabulary", or_usual<int64_t>(config, "vocab_size", 50257));
+  out += toml_line("dropout", or_usual<double>(config, "resid_pdrop", 0.1));
+  out += toml_line("tied", or_usual<bool>(config, "tie_word_embeddings", true));
+  out += toml_line("init_std", or_usual<double>(config, "initializer_range", 0.02));
+  out += toml_line("epsilon", or_usual<double>(config, "layer_norm_epsilon", 1e-5));
   out += "# run.sequence = " + std::to_string(or_usual<int64_t>(config, "n_positions", 1024)) +
          " is what its position table holds\n";
   return out;
@@ -108,7 +101,7 @@ std::string to_toml(const Json& config) {
 
 km_status describe(void* self, const km_model_shape* shape, const km_model_text* text) {
   const Model& model = *static_cast<const Model*>(self);
-  return guarded(model.host, [&]() -> km_status {
+  return models::guarded(model.host, [&]() -> km_status {
     say_rows(model, *text);
     text->config(text->sink, config_of(model, *shape).dump(2).c_str());
     return KM_OK;
@@ -116,27 +109,7 @@ km_status describe(void* self, const km_model_shape* shape, const km_model_text*
 }
 
 km_status from_config(const km_host* host, const char* json, char* toml, uint64_t capacity) {
-  return guarded(host, [&]() -> km_status {
-    Json config;
-    std::string lines;
-    try {
-      config = Json::parse(json);
-      const std::string type = config.value("model_type", "");
-      if (type != "gpt2")
-        return host->fail(host, KM_UNSUPPORTED, "config.json: model_type \"%s\" is not gpt2", type.c_str());
-      if (std::string what = refused(config); !what.empty())
-        return host->fail(host, KM_ERROR_USER,
-                          "config.json: %s is not supported by model gpt: choose a model without it", what.c_str());
-      lines = to_toml(config);
-    } catch (const Json::exception& error) {
-      return host->fail(host, KM_ERROR_USER, "config.json: %s: check that the file is whole", error.what());
-    }
-    if (lines.size() + 1 > capacity)
-      return host->fail(host, KM_ERROR_HOST, "the [model] table needs %zu bytes, %zu were given", lines.size() + 1,
-                        static_cast<size_t>(capacity));
-    std::memcpy(toml, lines.c_str(), lines.size() + 1);
-    return KM_OK;
-  });
+  return models::read_config(host, json, "gpt2", refused, to_toml, toml, capacity);
 }
 
 } // namespace kumiki::gpt

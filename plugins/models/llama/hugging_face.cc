@@ -1,15 +1,16 @@
 // The Hugging Face form of llama: transformers' LlamaForCausalLM, weights [out, in] as ours and rotary positions in the
 // same half-split order.
-#include <cstring>
 #include <string>
 
 #include "llama.h"
-#include "nlohmann/json.hpp"
+#include "plugins/models/hugging_face.h"
 
 namespace kumiki::llama {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using models::Json;
+using models::or_usual;
+using models::toml_line;
 
 void say_rows(const Model& model, const km_model_text& text) {
   auto copy = [&](const std::string& ours, const std::string& theirs) {
@@ -37,7 +38,7 @@ void say_rows(const Model& model, const km_model_text& text) {
 Json config_of(const Model& model, const km_model_shape& shape) {
   return {{"architectures", {"LlamaForCausalLM"}},
           {"model_type", "llama"},
-          {"vocab_size", model.vocabulary_for(shape.vocabulary)},
+          {"vocab_size", models::vocabulary_rows(model.vocabulary, shape.vocabulary, kUsualVocabulary)},
           {"max_position_embeddings", shape.sequence},
           {"hidden_size", model.width},
           {"intermediate_size", model.feed_forward},
@@ -55,13 +56,6 @@ Json config_of(const Model& model, const km_model_shape& shape) {
           {"bos_token_id", nullptr},
           {"eos_token_id", nullptr},
           {"torch_dtype", "float32"}};
-}
-
-// transformers may leave out keys that have Llama's usual value; null means the same.
-template <typename T>
-T or_usual(const Json& config, const char* key, T usual) {
-  auto found = config.find(key);
-  return found == config.end() || found->is_null() ? usual : found->get<T>();
 }
 
 // What rope_scaling (before transformers 5) or rope_parameters (since) says beyond the base: empty = nothing.
@@ -100,18 +94,17 @@ double rope_base(const Json& config) {
 
 std::string to_toml(const Json& config) {
   std::string out = "use = \"llama\"\n";
-  auto line = [&](const char* name, const Json& value) { out += std::string(name) + " = " + value.dump() + "\n"; };
   const int64_t heads = or_usual<int64_t>(config, "num_attention_heads", 32);
-  line("layers", or_usual<int64_t>(config, "num_hidden_layers", 32));
-  line("width", or_usual<int64_t>(config, "hidden_size", 4096));
-  line("heads", heads);
-  line("key_heads", or_usual<int64_t>(config, "num_key_value_heads", heads));
-  line("feed_forward", or_usual<int64_t>(config, "intermediate_size", 11008));
-  line("vocabulary", or_usual<int64_t>(config, "vocab_size", 32000));
-  line("tied", or_usual(config, "tie_word_embeddings", false));
-  line("rope_base", rope_base(config));
-  line("init_std", or_usual(config, "initializer_range", 0.02));
-  line("epsilon", or_usual(config, "rms_norm_eps", 1e-6));
+  out += toml_line("layers", or_usual<int64_t>(config, "num_hidden_layers", 32));
+  out += toml_line("width", or_usual<int64_t>(config, "hidden_size", 4096));
+  out += toml_line("heads", heads);
+  out += toml_line("key_heads", or_usual<int64_t>(config, "num_key_value_heads", heads));
+  out += toml_line("feed_forward", or_usual<int64_t>(config, "intermediate_size", 11008));
+  out += toml_line("vocabulary", or_usual<int64_t>(config, "vocab_size", 32000));
+  out += toml_line("tied", or_usual(config, "tie_word_embeddings", false));
+  out += toml_line("rope_base", rope_base(config));
+  out += toml_line("init_std", or_usual(config, "initializer_range", 0.02));
+  out += toml_line("epsilon", or_usual(config, "rms_norm_eps", 1e-6));
   out += "# run.sequence up to " + std::to_string(or_usual<int64_t>(config, "max_position_embeddings", 2048)) +
          " is what it was made for\n";
   return out;
@@ -121,7 +114,7 @@ std::string to_toml(const Json& config) {
 
 km_status describe(void* self, const km_model_shape* shape, const km_model_text* text) {
   const Model& model = *static_cast<const Model*>(self);
-  return guarded(model.host, [&]() -> km_status {
+  return models::guarded(model.host, [&]() -> km_status {
     say_rows(model, *text);
     text->config(text->sink, config_of(model, *shape).dump(2).c_str());
     return KM_OK;
@@ -129,26 +122,7 @@ km_status describe(void* self, const km_model_shape* shape, const km_model_text*
 }
 
 km_status from_config(const km_host* host, const char* json, char* toml, uint64_t capacity) {
-  return guarded(host, [&]() -> km_status {
-    std::string lines;
-    try {
-      const Json config = Json::parse(json);
-      const std::string type = config.value("model_type", "");
-      if (type != "llama")
-        return host->fail(host, KM_UNSUPPORTED, "config.json: model_type \"%s\" is not llama", type.c_str());
-      if (std::string what = refused(config); !what.empty())
-        return host->fail(host, KM_ERROR_USER,
-                          "config.json: %s is not supported by model llama: choose a model without it", what.c_str());
-      lines = to_toml(config);
-    } catch (const Json::exception& error) {
-      return host->fail(host, KM_ERROR_USER, "config.json: %s: check that the file is whole", error.what());
-    }
-    if (lines.size() + 1 > capacity)
-      return host->fail(host, KM_ERROR_HOST, "the [model] table needs %zu bytes, %zu were given", lines.size() + 1,
-                        static_cast<size_t>(capacity));
-    std::memcpy(toml, lines.c_str(), lines.size() + 1);
-    return KM_OK;
-  });
+  return models::read_config(host, json, "llama", refused, to_toml, toml, capacity);
 }
 
 } // namespace kumiki::llama

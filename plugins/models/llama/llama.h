@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <exception>
 
 #include "kumiki/model.h"
 
@@ -24,25 +23,12 @@ struct Model {
   double epsilon = 0;
 
   int64_t head_width() const { return width / heads; }
-  // Rows of the embedding for data with `of_data` tokens (0: unknown).
-  int64_t vocabulary_for(int64_t of_data) const {
-    constexpr int64_t kLlama2Vocabulary = 32000;
-    return vocabulary > 0 ? vocabulary : of_data > 0 ? of_data : kLlama2Vocabulary;
-  }
 };
+
+constexpr int64_t kUsualVocabulary = 32000; // Llama 2's, where neither user nor data say another
 
 // km_model::describe and km_model::from_config.
 km_status describe(void* self, const km_model_shape* shape, const km_model_text* text);
 km_status from_config(const km_host* host, const char* json, char* toml, uint64_t capacity);
-
-// Nothing is thrown across the ABI: runs `body` and turns an exception into a status.
-template <typename Body>
-km_status guarded(const km_host* host, Body body) {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    return host->fail(host, KM_ERROR_PLUGIN, "llama: %s", error.what());
-  }
-}
 
 } // namespace kumiki::llama
