@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
-#include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -90,6 +92,14 @@ struct OpRules {
   std::function<ValueId(Graph&, const Node&, size_t input, const std::vector<ValueId>& output_gradients)> derivative;
   // Whether a fused op already honours the step scalar "apply", so that assign needs no select.
   bool takes_apply = false;
+  // Bits that the attribute `accumulate` may have; its addends are checked and taken off before `shape` sees the inputs.
+  uint32_t accumulates = 0;
+  size_t least_inputs = 0;  // without addends
+  size_t most_inputs = SIZE_MAX;
+  // Attributes by name and KM_ATTRIBUTE_* type; others are an Error, but for those with a dot in the name. Not asked of
+  // ops that come from a provider (any_attributes).
+  std::vector<std::pair<std::string, uint32_t>> attributes;
+  bool any_attributes = false;
 };
 
 // Gives the rules of ops that the vocabulary does not have; asked in order. Made from the ability "kumiki.op/1".
@@ -98,9 +108,8 @@ using OpProvider = std::function<const OpRules*(const std::string& op)>;
 class Graph {
  public:
   explicit Graph(uint32_t mode = KM_MODE_TRAIN);
-  Graph(const Graph&);             // a deep copy: evaluation keeps the forward graph
+  Graph(const Graph&) = default;  // a deep copy: evaluation keeps the forward graph
   Graph& operator=(const Graph&) = delete;
-  ~Graph();
 
   uint32_t mode() const { return mode_; }
   void add_provider(OpProvider provider);
@@ -108,11 +117,14 @@ class Graph {
 
   // -- leaves --
   ValueId add_parameter(const std::string& name, const Type&, uint32_t role, uint32_t init, double init_std, bool decay);
-  ValueId input(const std::string& name);   // types as declared by declare_input
+  ValueId input(const std::string& name);   // as declared; "segments" that nobody declared is 0, other names an Error
   void declare_input(const std::string& name, const Type&);
   ValueId add_state(ValueId owner, const std::string& name, const Type&);
   ValueId constant(double value);           // one value for equal constants
   ValueId step_scalar(const std::string& name);
+  // From here on step_scalar(name) is `value`, for "gradient_scale", "gradient_norm", "apply", "tokens", which the tail
+  // computes; what reads the leaf that stood in for it reads `value` now.
+  void set_tail_scalar(const std::string& name, ValueId value);
 
   // -- nodes --
   // Outputs come from the shape rule. Inserted at the cursor, with the cursor's layer, stage, phase, part and origin.
@@ -132,19 +144,24 @@ class Graph {
   const std::vector<NodeId>& order() const { return order_; }  // topological
   std::vector<NodeId> users(ValueId id) const;                 // in order
   std::vector<ValueId> values() const;                         // all that a node or output uses, and all leaves
-  std::vector<ValueId> parameters() const;                     // in order of declaration
-  std::vector<ValueId> states() const;
-  ValueId find(const std::string& leaf_name) const;            // 0: none
+  const std::vector<ValueId>& parameters() const { return parameters_; }  // in order of declaration
+  const std::vector<ValueId>& states() const { return states_; }
+  ValueId find(const std::string& leaf_name) const;            // parameter, state or input, else step scalar; 0: none
+  bool precedes(NodeId a, NodeId b) const;                     // in order; constant time
+  NodeId next(NodeId id) const;                                // in order; 0: the first, and the end. Also after an erased node
   // The final gradient of each parameter (set by autodiff: the output of `accumulate`).
   std::map<ValueId, ValueId>& gradients() { return gradients_; }
   const std::map<ValueId, ValueId>& gradients() const { return gradients_; }
 
   // -- rewriting --
-  void replace_uses(ValueId old_value, ValueId now, NodeId except = 0);  // outputs and gradients move along
-  void replace_input(NodeId node, size_t input, ValueId now);
+  // Inputs of nodes change only through these, so that the index of readers stays true (check() sees to it). References to
+  // nodes and values stay valid when others are added.
+  void replace_uses(ValueId old_value, ValueId now, NodeId except = 0);  // outputs and gradients move along; same type
+  void replace_input(NodeId node, size_t input, ValueId now);            // then infer(node), if the type is another
+  void move_before(NodeId node, NodeId place);                           // place 0: to the end
   void erase(NodeId node);            // must be unused
   void erase_dead();                  // nodes that lead to no output, assign or gradient
-  void infer(NodeId node);            // shape rule again, after attributes or inputs changed
+  void infer(NodeId node);            // shape rule again, after attributes or inputs changed; not of its readers
 
   // -- cursor: what is added takes these --
   struct Cursor {
@@ -156,27 +173,48 @@ class Graph {
     NodeId derived_from = 0;
     std::string origin;
     bool share = false;  // autodiff: an equal node of the same derived_from is used again
+    bool moved = false;  // by stand_before or stand_after: stand_at_end goes back
   };
   Cursor cursor;
   void stand_before(NodeId node);  // position, layer, stage, phase, part of the node
   void stand_after(NodeId node);
+  void stand_at_end();             // as it was before the first stand_before or stand_after
 
   // Throws Error naming the first thing that is wrong: order, dangling ids, types, phases (the tail reads nothing that varies,
   // the head reads leaves and head only), an assign of another type, two assigns of one state.
   void check() const;
 
  private:
-  struct State;
-  NodeId insert(Node node);
+  ValueId new_value(Value value);
+  ValueId new_leaf(const std::string& name, Value value);
+  std::vector<Type> infer_types(const Node& node) const;
+  std::vector<ValueId> insert(Node node, const std::vector<Type>& types);
+  NodeId find_shared(const Node& node) const;
+  void place(NodeId node, NodeId before);
+  void displace(NodeId node);
+  size_t position(NodeId node) const;
+  void relabel();
+  void remove_user(ValueId value, NodeId node);
+  void spread_varies(NodeId node);
+
   uint32_t mode_;
-  std::vector<Value> values_;  // by id; [0] unused
-  std::vector<Node> nodes_;    // by id; [0] unused; erased ones have no op
+  std::deque<Value> values_;  // by id; [0] unused
+  std::deque<Node> nodes_;    // by id; [0] unused; erased ones have no op
   std::vector<NodeId> order_;
-  std::map<std::string, ValueId> leaves_;
+  // By node: rises along order_, with gaps, so that two nodes compare in constant time and one goes between without
+  // numbering the rest again. An erased node keeps its own: a walk can go on from it.
+  std::vector<uint64_t> labels_;
+  std::vector<std::vector<NodeId>> users_;                  // by value; unordered, once for each input that reads it
+  std::unordered_map<NodeId, std::vector<NodeId>> derived_;  // by forward node: what the cursor's share looks through
+  std::map<std::string, ValueId> leaves_;                   // parameters, states, inputs
+  std::map<std::string, ValueId> scalars_;
+  std::vector<ValueId> parameters_, states_;
+  std::map<uint64_t, ValueId> constants_;                   // by the bits of the double
   std::map<std::string, Type> declared_inputs_;
   std::map<std::string, ValueId> outputs_;
   std::map<ValueId, ValueId> gradients_;
   std::vector<OpProvider> providers_;
+  Cursor end_cursor_;
 };
 
 // Reverse mode: adds the gradients of output "loss" (seeded with the step scalar "loss_scale") for every parameter, and one
@@ -188,6 +226,8 @@ void autodiff(Graph& graph);
 // One line a node: `%12:f32[4,64,128] = matmul(%3:tokens, %9:wte) {transpose_b=1}  body/F layer 3`. And as Graphviz.
 std::string to_text(const Graph& graph);
 std::string to_graphviz(const Graph& graph);
+std::string to_text(const Type& type);  // "f32[4,64,128]"
+std::string to_text(const Graph& graph, const Node& node);
 
 // The built-in rules (ops.cc).
 const OpRules* find_builtin_op(const std::string& name);

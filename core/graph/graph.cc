@@ -1,0 +1,415 @@
+// Leaves, adding nodes, reading. Order, readers and rewriting: edit.cc. What is wrong with a graph: check.cc.
+#include "core/graph/graph.h"
+
+#include <algorithm>
+#include <bit>
+#include <set>
+
+#include "core/base/error.h"
+
+namespace kumiki {
+namespace {
+
+struct ReservedScalar {
+  const char* name;
+  uint32_t dtype;
+  bool varies;   // differs between micro-batches
+  bool in_tail;  // computed there: the leaf only stands in for it
+};
+constexpr ReservedScalar kReservedScalars[] = {
+    {"step", KM_F32, false, false},          {"learning_rate", KM_F32, false, false}, {"loss_scale", KM_F32, false, false},
+    {"seed", KM_I64, false, false},          {"sample", KM_I64, true, false},         {"micro", KM_I32, true, false},
+    {"past", KM_I32, true, false},           {"gradient_scale", KM_F32, false, true}, {"gradient_norm", KM_F32, false, true},
+    {"apply", KM_F32, false, true},          {"tokens", KM_F32, false, true},
+};
+
+const ReservedScalar& reserved_scalar(const std::string& name) {
+  std::string names;
+  for (const ReservedScalar& scalar : kReservedScalars) {
+    if (name == scalar.name) return scalar;
+    names += (names.empty() ? "" : ", ") + std::string(scalar.name);
+  }
+  throw Error("", "there is no step scalar \"" + name + "\"", "those that are: " + names);
+}
+
+template <typename T>
+const T* attribute_as(const Node& node, std::string_view name) {
+  const auto found = node.attributes.find(std::string(name));
+  return found == node.attributes.end() ? nullptr : std::get_if<T>(&found->second);
+}
+
+// Levenshtein's distance, for "did you mean".
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+std::string nearest_op(const std::string& op) {
+  std::string nearest;
+  size_t best = 1 + op.size() / 3;
+  for (const std::string& name : builtin_ops()) {
+    const size_t distance = edit_distance(op, name);
+    if (distance < best || (distance == best && nearest.empty())) best = distance, nearest = name;
+  }
+  return nearest;
+}
+
+const char* attribute_type_name(uint32_t type) {
+  switch (type) {
+    case KM_ATTRIBUTE_I64: return "an integer";
+    case KM_ATTRIBUTE_F64: return "a number";
+    case KM_ATTRIBUTE_STRING: return "a string";
+    default: return "a list of integers";
+  }
+}
+
+uint32_t attribute_type(const Attribute& attribute) {
+  constexpr uint32_t kTypes[] = {KM_ATTRIBUTE_I64, KM_ATTRIBUTE_F64, KM_ATTRIBUTE_STRING, KM_ATTRIBUTE_I64_LIST};
+  return kTypes[attribute.index()];
+}
+
+void check_attributes(const Node& node, const OpRules& rules) {
+  for (const auto& [name, attribute] : node.attributes) {
+    if (rules.any_attributes || name.find('.') != std::string::npos) continue;
+    const auto found = std::find_if(rules.attributes.begin(), rules.attributes.end(),
+                                    [&name = name](const auto& known) { return known.first == name; });
+    if (found == rules.attributes.end()) {
+      std::string names;
+      for (const auto& known : rules.attributes) names += (names.empty() ? "" : ", ") + known.first;
+      throw Error("", node.op + " has no attribute \"" + name + "\"",
+                  names.empty() ? "it has none" : "its attributes: " + names);
+    }
+    const uint32_t type = attribute_type(attribute);
+    if (type != found->second && !(type == KM_ATTRIBUTE_I64 && found->second == KM_ATTRIBUTE_F64))
+      throw Error("", node.op + ": attribute " + name + " is " + attribute_type_name(type) + ", but must be " +
+                          attribute_type_name(found->second));
+  }
+}
+
+void check_input_count(const Node& node, const OpRules& rules, size_t count) {
+  if (count >= rules.least_inputs && count <= rules.most_inputs) return;
+  std::string must = std::to_string(rules.least_inputs);
+  if (rules.most_inputs == SIZE_MAX) must = "at least " + must;
+  else if (rules.most_inputs != rules.least_inputs) must += " to " + std::to_string(rules.most_inputs);
+  throw Error("", node.op + ": " + std::to_string(count) + " inputs, but it takes " + must);
+}
+
+}  // namespace
+
+// ---- types, nodes ---------------------------------------------------------------------------------------------------
+
+int64_t Type::elements() const {
+  int64_t n = 1;
+  for (const int64_t dim : shape) n *= dim;
+  return n;
+}
+uint64_t Type::bytes() const { return static_cast<uint64_t>(elements()) * km_dtype_bytes(dtype); }
+
+int64_t Node::i64(std::string_view name, int64_t otherwise) const {
+  const int64_t* value = attribute_as<int64_t>(*this, name);
+  return value ? *value : otherwise;
+}
+double Node::f64(std::string_view name, double otherwise) const {
+  if (const double* value = attribute_as<double>(*this, name)) return *value;
+  const int64_t* value = attribute_as<int64_t>(*this, name);
+  return value ? static_cast<double>(*value) : otherwise;
+}
+std::string Node::text(std::string_view name, const std::string& otherwise) const {
+  const std::string* value = attribute_as<std::string>(*this, name);
+  return value ? *value : otherwise;
+}
+bool Node::has(std::string_view name) const { return attributes.find(std::string(name)) != attributes.end(); }
+
+// ---- rules ----------------------------------------------------------------------------------------------------------
+
+Graph::Graph(uint32_t mode) : mode_(mode), values_(1), nodes_(1), labels_(1), users_(1) {}
+
+void Graph::add_provider(OpProvider provider) { providers_.push_back(std::move(provider)); }
+
+const OpRules& Graph::rules(const std::string& op) const {
+  if (const OpRules* rules = find_builtin_op(op)) return *rules;
+  for (const OpProvider& provider : providers_)
+    if (const OpRules* rules = provider(op)) return *rules;
+  const std::string nearest = nearest_op(op);
+  throw Error("", "there is no op \"" + op + "\"",
+              nearest.empty() ? "docs/ops.md is the vocabulary; other ops need the plugin that brings them"
+                              : "did you mean \"" + nearest + "\"?");
+}
+
+std::vector<Type> Graph::infer_types(const Node& node) const {
+  try {
+    const OpRules& rules = this->rules(node.op);
+    std::vector<Type> in;
+    in.reserve(node.inputs.size());
+    for (const ValueId id : node.inputs) in.push_back(value(id).type);
+    check_attributes(node, rules);
+    const uint64_t mask = rules.any_attributes ? 0 : static_cast<uint64_t>(node.i64("accumulate"));
+    if (mask & ~uint64_t{rules.accumulates})
+      throw Error("", node.op + ": attribute accumulate is " + std::to_string(mask) + ", but only the bits " +
+                          std::to_string(rules.accumulates) + " are possible");
+    const size_t addends = static_cast<size_t>(std::popcount(mask));
+    check_input_count(node, rules, in.size() < addends ? 0 : in.size() - addends);
+    const std::vector<Type> last(in.end() - static_cast<std::ptrdiff_t>(addends), in.end());
+    in.resize(in.size() - addends);
+    std::vector<Type> out = rules.shape(node, in);
+    for (size_t bit = 0, next = 0; next < addends; ++bit) {
+      if (!(mask >> bit & 1)) continue;
+      if (bit >= out.size() || !(last[next] == out[bit]))
+        throw Error("", node.op + ": the addend of output " + std::to_string(bit) + " is " + to_text(last[next]) +
+                            (bit < out.size() ? ", but the output is " + to_text(out[bit]) : ", but there is no such output"));
+      ++next;
+    }
+    return out;
+  } catch (const Error& error) {
+    std::string where = node.layer >= 0 ? "layer " + std::to_string(node.layer) : "";
+    if (!node.origin.empty()) where += (where.empty() ? "" : ", ") + node.origin;
+    throw Error(where, error.what());
+  }
+}
+
+// ---- leaves ---------------------------------------------------------------------------------------------------------
+
+ValueId Graph::new_value(Value value) {
+  value.id = static_cast<ValueId>(values_.size());
+  values_.push_back(std::move(value));
+  users_.emplace_back();
+  return values_.back().id;
+}
+
+ValueId Graph::new_leaf(const std::string& name, Value value) {
+  if (name.empty()) throw Error("", "a parameter, state or input needs a name");
+  value.name = name;
+  value.layer = cursor.layer;
+  value.stage = cursor.stage;
+  const ValueId id = new_value(std::move(value));
+  leaves_.emplace(name, id);
+  if (values_[id].kind == ValueKind::kParameter) parameters_.push_back(id);
+  if (values_[id].kind == ValueKind::kState) states_.push_back(id);
+  return id;
+}
+
+ValueId Graph::add_parameter(const std::string& name, const Type& type, uint32_t role, uint32_t init, double init_std,
+                             bool decay) {
+  const auto found = leaves_.find(name);
+  if (found != leaves_.end()) {
+    const Value& known = values_[found->second];
+    if (known.kind != ValueKind::kParameter) throw Error(name, "this name is taken by a leaf that is no parameter");
+    if (!(known.type == type))
+      throw Error(name, "the parameter was " + to_text(known.type) + " at first and is asked for again as " + to_text(type),
+                  "tied parameters have one shape");
+    return known.id;
+  }
+  Value value;
+  value.kind = ValueKind::kParameter;
+  value.type = type;
+  value.role = role;
+  value.init = init;
+  value.init_std = init_std;
+  value.decay = decay;
+  return new_leaf(name, std::move(value));
+}
+
+void Graph::declare_input(const std::string& name, const Type& type) {
+  const auto [place, is_new] = declared_inputs_.emplace(name, type);
+  if (!is_new && !(place->second == type))
+    throw Error(name, "the input was declared as " + to_text(place->second) + " before, now as " + to_text(type));
+}
+
+ValueId Graph::input(const std::string& name) {
+  const auto found = leaves_.find(name);
+  if (found != leaves_.end() && values_[found->second].kind == ValueKind::kInput) return found->second;
+  const auto declared = declared_inputs_.find(name);
+  if (declared == declared_inputs_.end()) {
+    if (name == "segments") return 0;
+    std::string names;
+    for (const auto& [other, type] : declared_inputs_) names += (names.empty() ? "" : ", ") + other;
+    throw Error("", "there is no input \"" + name + "\" here", "inputs of this graph: " + (names.empty() ? "none" : names));
+  }
+  if (found != leaves_.end()) throw Error(name, "this name is taken by a leaf that is no input");
+  Value value;
+  value.kind = ValueKind::kInput;
+  value.type = declared->second;
+  value.varies = true;
+  return new_leaf(name, std::move(value));
+}
+
+ValueId Graph::add_state(ValueId owner, const std::string& name, const Type& type) {
+  if (owner != 0 && this->value(owner).kind != ValueKind::kParameter)
+    throw Error(name, "the owner of the state is no parameter", "a state without owner (0) is not saved");
+  const std::string full = owner ? values_[owner].name + "/" + name : name;
+  if (leaves_.count(full)) throw Error(full, "there is already a leaf of this name");
+  Value value;
+  value.kind = ValueKind::kState;
+  value.type = type;
+  value.owner = owner;
+  const ValueId id = new_leaf(full, std::move(value));
+  if (owner) values_[id].layer = values_[owner].layer, values_[id].stage = values_[owner].stage;
+  return id;
+}
+
+ValueId Graph::constant(double number) {
+  const uint64_t bits = std::bit_cast<uint64_t>(number);
+  const auto found = constants_.find(bits);
+  if (found != constants_.end()) return found->second;
+  Value value;
+  value.kind = ValueKind::kConstant;
+  value.name = "constant";
+  value.constant = number;
+  const ValueId id = new_value(std::move(value));
+  constants_.emplace(bits, id);
+  return id;
+}
+
+ValueId Graph::step_scalar(const std::string& name) {
+  const auto found = scalars_.find(name);
+  if (found != scalars_.end()) return found->second;
+  const ReservedScalar& scalar = reserved_scalar(name);
+  Value value;
+  value.kind = ValueKind::kScalar;
+  value.name = name;
+  value.type.dtype = scalar.dtype;
+  value.varies = scalar.varies;
+  const ValueId id = new_value(std::move(value));
+  scalars_.emplace(name, id);
+  return id;
+}
+
+void Graph::set_tail_scalar(const std::string& name, ValueId value) {
+  if (!reserved_scalar(name).in_tail) throw Error("", "the step scalar \"" + name + "\" is not computed in the tail");
+  if (!(this->value(value).type == Type{}))
+    throw Error("", "the step scalar \"" + name + "\" must be f32[], not " + to_text(this->value(value).type));
+  const auto found = scalars_.find(name);
+  if (found != scalars_.end() && found->second != value) replace_uses(found->second, value);
+  scalars_[name] = value;
+}
+
+// ---- nodes ----------------------------------------------------------------------------------------------------------
+
+NodeId Graph::find_shared(const Node& node) const {
+  const auto found = derived_.find(node.derived_from);
+  if (found == derived_.end()) return 0;
+  for (const NodeId id : found->second) {
+    const Node& other = nodes_[id];
+    if (other.op == node.op && other.inputs == node.inputs && other.attributes == node.attributes) return id;
+  }
+  return 0;
+}
+
+std::vector<ValueId> Graph::add(const std::string& op, const std::vector<ValueId>& inputs, Attributes attributes) {
+  Node node;
+  node.op = op;
+  node.inputs = inputs;
+  node.attributes = std::move(attributes);
+  node.layer = cursor.layer;
+  node.stage = cursor.stage;
+  node.phase = cursor.phase;
+  node.part = cursor.part;
+  node.derived_from = cursor.derived_from;
+  node.origin = cursor.origin;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i] == 0 || inputs[i] >= values_.size())
+      throw Error(node.origin, op + ": input " + std::to_string(i) + " is no value of this graph (" +
+                                   std::to_string(inputs[i]) + ")");
+  if (cursor.share && cursor.derived_from != 0) {
+    if (const NodeId id = find_shared(node)) {
+      // Gradients of activations must not wait for those of parameters: what serves both is part B.
+      if (cursor.part == Part::kBackward) nodes_[id].part = Part::kBackward;
+      return nodes_[id].outputs;
+    }
+  }
+  const std::vector<Type> types = infer_types(node);
+  return insert(std::move(node), types);
+}
+
+ValueId Graph::add1(const std::string& op, const std::vector<ValueId>& inputs, Attributes attributes) {
+  const std::vector<ValueId> outputs = add(op, inputs, std::move(attributes));
+  if (outputs.empty()) throw Error("", op + " has no output");
+  return outputs[0];
+}
+
+void Graph::assign(ValueId state, ValueId value) {
+  const Value& target = this->value(state);
+  if (target.kind != ValueKind::kState && target.kind != ValueKind::kParameter)
+    throw Error(target.name, "only a state or a parameter can be assigned");
+  if (!(target.type == this->value(value).type))
+    throw Error(target.name, "assign: the state is " + to_text(target.type) + ", its new value " +
+                                 to_text(this->value(value).type));
+  const NodeId producer = this->value(value).producer;
+  const bool honoured = producer != 0 && rules(nodes_[producer].op).takes_apply;
+  if (mode_ == KM_MODE_TRAIN && cursor.phase == Phase::kTail && !honoured)
+    value = add1("select", {step_scalar("apply"), value, state});
+  add("assign", {state, value});
+}
+
+void Graph::set_output(const std::string& name, ValueId value) {
+  const Type& type = this->value(value).type;
+  if ((name == "loss" || name == "tokens") && !(type == Type{}))
+    throw Error("", "output \"" + name + "\" must be f32[], not " + to_text(type));
+  if (name == "logits" && (type.dtype != KM_F32 || type.shape.size() != 2))
+    throw Error("", "output \"logits\" must be f32[batch, vocabulary], not " + to_text(type),
+                "last_token takes the last token of each sequence");
+  outputs_[name] = value;
+}
+
+ValueId Graph::output(const std::string& name) const {
+  const auto found = outputs_.find(name);
+  return found == outputs_.end() ? 0 : found->second;
+}
+
+// ---- reading --------------------------------------------------------------------------------------------------------
+
+const Value& Graph::value(ValueId id) const {
+  if (id == 0 || id >= values_.size()) throw Error("", "value " + std::to_string(id) + " is not of this graph");
+  return values_[id];
+}
+Value& Graph::value(ValueId id) { return const_cast<Value&>(std::as_const(*this).value(id)); }
+
+const Node& Graph::node(NodeId id) const {
+  if (!alive(id)) throw Error("", "node " + std::to_string(id) + " is not of this graph, or was erased");
+  return nodes_[id];
+}
+Node& Graph::node(NodeId id) { return const_cast<Node&>(std::as_const(*this).node(id)); }
+
+bool Graph::alive(NodeId id) const { return id != 0 && id < nodes_.size() && !nodes_[id].op.empty(); }
+
+std::vector<NodeId> Graph::users(ValueId id) const {
+  std::vector<NodeId> nodes = users_[value(id).id];
+  std::sort(nodes.begin(), nodes.end(), [this](NodeId a, NodeId b) { return labels_[a] < labels_[b]; });
+  nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+  return nodes;
+}
+
+std::vector<ValueId> Graph::values() const {
+  std::vector<bool> used(values_.size(), false);
+  for (const auto& [name, id] : leaves_) used[id] = true;
+  for (const auto& [name, id] : scalars_) used[id] = true;
+  for (const auto& [name, id] : outputs_) used[id] = true;
+  for (const auto& [bits, id] : constants_) used[id] = true;
+  for (const NodeId id : order_) {
+    for (const ValueId v : nodes_[id].inputs) used[v] = true;
+    for (const ValueId v : nodes_[id].outputs) used[v] = true;
+  }
+  std::vector<ValueId> ids;
+  for (ValueId id = 1; id < values_.size(); ++id)
+    if (used[id]) ids.push_back(id);
+  return ids;
+}
+
+ValueId Graph::find(const std::string& leaf_name) const {
+  const auto leaf = leaves_.find(leaf_name);
+  if (leaf != leaves_.end()) return leaf->second;
+  const auto scalar = scalars_.find(leaf_name);
+  return scalar == scalars_.end() ? 0 : scalar->second;
+}
+
+}  // namespace kumiki
