@@ -3,6 +3,14 @@
 PROGRAM = []
 
 PLUGINS = [
+    "//plugins/data",
+    "//plugins/kernels/reference",
+    "//plugins/metrics",
     "//plugins/models/gpt",
     "//plugins/models/llama",
+    "//plugins/optimizers/adamw",
+    "//plugins/optimizers/lamb",
+    "//plugins/optimizers/lion",
+    "//plugins/optimizers/muon",
+    "//plugins/optimizers/sgd",
 ]
