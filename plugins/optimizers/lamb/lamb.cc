@@ -2,13 +2,12 @@
 //   ĝ = gradient_scale · g;  m ← β₁ m + (1 − β₁) ĝ;  v ← β₂ v + (1 − β₂) ĝ²
 //   r = m/(1 − β₁ˢ) / (√(v/(1 − β₂ˢ)) + ε) + weight_decay · p;  p ← p − learning_rate · ‖p‖/‖r‖ · r
 // Where either norm is 0 the ratio is 1. As in the authors' code, tensors without weight decay (vectors) keep ratio 1.
-#include <initializer_list>
-#include <new>
-
-#include "kumiki/optimizer.h"
 #include "kumiki/plugin.h"
+#include "plugins/optimizers/update.h"
 
 namespace {
+
+using kumiki::optimizers::Update;
 
 const km_option kOptions[] = {
     {"beta1", KM_OPTION_F64, 0, "0.9", 0, 0.9999999, nullptr, "decay of the mean of gradients"},
@@ -18,65 +17,47 @@ const km_option kOptions[] = {
     {"ratio_maximum", KM_OPTION_F64, 0, "0.0", 0, 1e6, nullptr, "limit of the ratio of norms; 0 = none"},
 };
 
-struct Lamb {
-  const km_host* host;
-  const km_graph_service* graph;
-  double beta1, beta2, epsilon, weight_decay, ratio_maximum;
+struct Lamb : kumiki::optimizers::Instance {
+  double beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0, ratio_maximum = 0;
 };
 
 km_status open(const km_host* host, const km_options* options, void** self) {
-  Lamb lamb = {host,
-               static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE)),
-               km_option_f64(options, "beta1"),
-               km_option_f64(options, "beta2"),
-               km_option_f64(options, "epsilon"),
-               km_option_f64(options, "weight_decay"),
-               km_option_f64(options, "ratio_maximum")};
-  if (lamb.graph == nullptr)
-    return host->fail(host, KM_ERROR_HOST, "lamb: the host has no service %s", KM_GRAPH_SERVICE);
-  *self = new (std::nothrow) Lamb(lamb);
-  return *self ? KM_OK : host->fail(host, KM_ERROR_SYSTEM, "lamb: out of memory");
+  return kumiki::optimizers::open_as<Lamb>(host, self, [&](Lamb& lamb) -> km_status {
+    lamb.beta1 = km_option_f64(options, "beta1");
+    lamb.beta2 = km_option_f64(options, "beta2");
+    lamb.epsilon = km_option_f64(options, "epsilon");
+    lamb.weight_decay = km_option_f64(options, "weight_decay");
+    lamb.ratio_maximum = km_option_f64(options, "ratio_maximum");
+    return KM_OK;
+  });
 }
 
 void close(void* self) { delete static_cast<Lamb*>(self); }
 
+// ‖p‖ / ‖r‖, or 1 where either is 0.
+km_value trust_ratio(const Lamb& lamb, const Update& u, km_value r) {
+  const km_value p_norm = u.op("tensor_norm", {u.parameter()}), r_norm = u.op("tensor_norm", {r}), one = u.constant(1);
+  const km_value quotient = u.op("select", {r_norm, u.op("divide", {p_norm, r_norm}), one});
+  const km_value ratio = u.op("select", {p_norm, quotient, one});
+  return lamb.ratio_maximum > 0 ? u.op("minimum", {ratio, u.constant(lamb.ratio_maximum)}) : ratio;
+}
+
 km_status update(void* self, km_graph* graph, km_value parameter, km_value gradient) {
   const Lamb& lamb = *static_cast<const Lamb*>(self);
-  const km_graph_service& s = *lamb.graph;
-  auto op = [&](const char* name, std::initializer_list<km_value> inputs) {
-    return s.add_node(graph, name, inputs.begin(), static_cast<uint32_t>(inputs.size()), nullptr, 0, nullptr);
-  };
-  auto scaled = [&](km_value x, double factor) {
-    const km_attribute attribute = km_f64("factor", factor);
-    return s.add_node(graph, "scale", &x, 1, &attribute, 1, nullptr);
-  };
-  auto constant = [&](double value) { return s.constant(graph, value); };
-  km_value_info info = {};
-  info.struct_size = sizeof info;
-  if (km_status status = s.value_info(graph, parameter, &info); status != KM_OK) return status;
-  const km_tensor tensor = info.tensor;
-
-  const km_value g = op("multiply", {gradient, s.step_scalar(graph, "gradient_scale")});
-  const km_value m = s.add_state(graph, parameter, "m", &tensor), v = s.add_state(graph, parameter, "v", &tensor);
-  const km_value m_now = op("add", {scaled(m, lamb.beta1), scaled(g, 1 - lamb.beta1)});
-  const km_value v_now = op("add", {scaled(v, lamb.beta2), scaled(op("square", {g}), 1 - lamb.beta2)});
+  const Update u(*lamb.service, graph, parameter, gradient);
+  const km_value g = u.gradient(), m_state = u.state("m"), v_state = u.state("v");
+  const km_value m = u.mix(m_state, g, lamb.beta1), v = u.mix(v_state, u.op("square", {g}), lamb.beta2);
   auto unbiased = [&](km_value mean, double beta) {
-    const km_value weight = op("power", {constant(beta), s.step_scalar(graph, "step")});
-    return op("divide", {mean, op("subtract", {constant(1), weight})});
+    const km_value weight = u.op("power", {u.constant(beta), u.scalar("step")});
+    return u.op("divide", {mean, u.op("subtract", {u.constant(1), weight})});
   };
-  const km_value root = op("sqrt", {unbiased(v_now, lamb.beta2)});
-  km_value r = op("divide", {unbiased(m_now, lamb.beta1), op("add", {root, constant(lamb.epsilon)})});
-  km_value rate = s.step_scalar(graph, "learning_rate");
-  if (info.decay) {
-    if (lamb.weight_decay > 0) r = op("add", {r, scaled(parameter, lamb.weight_decay)});
-    const km_value p_norm = op("tensor_norm", {parameter}), r_norm = op("tensor_norm", {r}), one = constant(1);
-    km_value ratio = op("select", {p_norm, op("select", {r_norm, op("divide", {p_norm, r_norm}), one}), one});
-    if (lamb.ratio_maximum > 0) ratio = op("minimum", {ratio, constant(lamb.ratio_maximum)});
-    rate = op("multiply", {rate, ratio});
-  }
-  if (km_status status = s.assign(graph, m, m_now); status != KM_OK) return status;
-  if (km_status status = s.assign(graph, v, v_now); status != KM_OK) return status;
-  return s.assign(graph, parameter, op("subtract", {parameter, op("multiply", {r, rate})}));
+  const km_value root = u.op("add", {u.op("sqrt", {unbiased(v, lamb.beta2)}), u.constant(lamb.epsilon)});
+  const km_value r = u.decayed(u.op("divide", {unbiased(m, lamb.beta1), root}), lamb.weight_decay);
+  const km_value rate = u.scalar("learning_rate");
+  u.assign(m_state, m);
+  u.assign(v_state, v);
+  u.descend(r, u.info().decay ? u.op("multiply", {rate, trust_ratio(lamb, u, r)}) : rate);
+  return KM_OK;
 }
 
 const km_optimizer kTable = {sizeof(km_optimizer), KM_UPDATE_PER_TENSOR, open, close, update};

@@ -6,13 +6,13 @@
 // for matrices inside the layers. Embeddings, the head and vectors take AdamW at adam_rate · learning_rate.
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
-#include <new>
 
-#include "kumiki/optimizer.h"
 #include "kumiki/plugin.h"
+#include "plugins/optimizers/update.h"
 
 namespace {
+
+using kumiki::optimizers::Update;
 
 const km_option kOptions[] = {
     {"momentum", KM_OPTION_F64, 0, "0.95", 0, 0.9999999, nullptr, "decay of the mean of gradients of matrices"},
@@ -28,116 +28,75 @@ const km_option kOptions[] = {
     {"adam_epsilon", KM_OPTION_F64, 0, "1e-8", 0, 1, nullptr, "of AdamW: added to the root of the mean of squares"},
 };
 
-struct Muon {
-  const km_host* host;
-  const km_graph_service* graph;
-  double momentum, weight_decay, adam_rate, adam_beta1, adam_beta2, adam_epsilon;
-  int64_t ns_steps;
-  bool nesterov, rms;
+struct Muon : kumiki::optimizers::Instance {
+  double momentum = 0, weight_decay = 0, adam_rate = 0, adam_beta1 = 0, adam_beta2 = 0, adam_epsilon = 0;
+  int64_t ns_steps = 0;
+  bool nesterov = false, rms = false;
 };
 
 km_status open(const km_host* host, const km_options* options, void** self) {
-  Muon muon = {host,
-               static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE)),
-               km_option_f64(options, "momentum"),
-               km_option_f64(options, "weight_decay"),
-               km_option_f64(options, "adam_rate"),
-               km_option_f64(options, "adam_beta1"),
-               km_option_f64(options, "adam_beta2"),
-               km_option_f64(options, "adam_epsilon"),
-               km_option_i64(options, "ns_steps"),
-               km_option_i64(options, "nesterov") != 0,
-               km_same_text(km_option_string(options, "scale"), "rms") != 0};
-  if (muon.graph == nullptr)
-    return host->fail(host, KM_ERROR_HOST, "muon: the host has no service %s", KM_GRAPH_SERVICE);
-  *self = new (std::nothrow) Muon(muon);
-  return *self ? KM_OK : host->fail(host, KM_ERROR_SYSTEM, "muon: out of memory");
+  return kumiki::optimizers::open_as<Muon>(host, self, [&](Muon& muon) -> km_status {
+    muon.momentum = km_option_f64(options, "momentum");
+    muon.weight_decay = km_option_f64(options, "weight_decay");
+    muon.adam_rate = km_option_f64(options, "adam_rate");
+    muon.adam_beta1 = km_option_f64(options, "adam_beta1");
+    muon.adam_beta2 = km_option_f64(options, "adam_beta2");
+    muon.adam_epsilon = km_option_f64(options, "adam_epsilon");
+    muon.ns_steps = km_option_i64(options, "ns_steps");
+    muon.nesterov = km_option_i64(options, "nesterov") != 0;
+    muon.rms = km_same_text(km_option_string(options, "scale"), "rms") != 0;
+    return KM_OK;
+  });
 }
 
 void close(void* self) { delete static_cast<Muon*>(self); }
 
-// The update of one parameter.
-class Update {
- public:
-  Update(const Muon& muon, km_graph* graph, km_value parameter, const km_value_info& info, km_value gradient)
-      : muon_(muon),
-        s_(*muon.graph),
-        graph_(graph),
-        parameter_(parameter),
-        gradient_(gradient),
-        tensor_(info.tensor),
-        decay_(info.decay ? muon.weight_decay : 0) {}
-
-  km_status matrix() const {
-    const km_value g = op("multiply", {gradient_, s_.step_scalar(graph_, "gradient_scale")});
-    const km_value state = s_.add_state(graph_, parameter_, "momentum", &tensor_);
-    const km_value b = op("add", {scaled(state, muon_.momentum), scaled(g, 1 - muon_.momentum)});
-    const km_value u = muon_.nesterov ? op("add", {scaled(g, 1 - muon_.momentum), scaled(b, muon_.momentum)}) : b;
-    const double rows = static_cast<double>(tensor_.dims[0]), columns = static_cast<double>(tensor_.dims[1]);
-    const double size = muon_.rms ? 0.2 * std::sqrt(std::max(rows, columns)) : std::sqrt(std::max(1.0, rows / columns));
-    km_value direction = scaled(orthogonal(u), size);
-    if (decay_ > 0) direction = op("add", {direction, scaled(parameter_, decay_)});
-    const km_value step = op("multiply", {direction, s_.step_scalar(graph_, "learning_rate")});
-    if (km_status status = s_.assign(graph_, state, b); status != KM_OK) return status;
-    return s_.assign(graph_, parameter_, op("subtract", {parameter_, step}));
+// Newton–Schulz. The square products are made on the shorter side: X Xᵀ from the left, or Xᵀ X from the right, which is
+// the same for Xᵀ.
+km_value orthogonal(const Muon& muon, const Update& u, km_value direction) {
+  const bool wide = u.info().tensor.dims[0] <= u.info().tensor.dims[1];
+  const km_attribute transposed = km_i64(wide ? "transpose_b" : "transpose_a", 1);
+  km_value x = u.op("divide", {direction, u.op("add", {u.op("tensor_norm", {direction}), u.constant(1e-7)})});
+  for (int64_t i = 0; i < muon.ns_steps; ++i) {
+    const km_value a = u.op("matmul", {x, x}, {transposed});
+    const km_value polynomial = u.op("add", {u.scaled(a, -4.7750), u.scaled(u.op("matmul", {a, a}), 2.0315)});
+    const km_value product = wide ? u.op("matmul", {polynomial, x}) : u.op("matmul", {x, polynomial});
+    x = u.op("add", {u.scaled(x, 3.4445), product});
   }
+  return x;
+}
 
-  km_status adamw() const {
-    const km_value m = s_.add_state(graph_, parameter_, "m", &tensor_);
-    const km_value v = s_.add_state(graph_, parameter_, "v", &tensor_);
-    const km_value inputs[] = {parameter_,
-                               gradient_,
-                               m,
-                               v,
-                               scaled(s_.step_scalar(graph_, "learning_rate"), muon_.adam_rate),
-                               s_.step_scalar(graph_, "step"),
-                               s_.step_scalar(graph_, "gradient_scale"),
-                               s_.step_scalar(graph_, "apply")};
-    const km_attribute attributes[] = {km_f64("beta1", muon_.adam_beta1), km_f64("beta2", muon_.adam_beta2),
-                                       km_f64("epsilon", muon_.adam_epsilon), km_f64("weight_decay", decay_)};
-    km_value now[KM_MAX_OUTPUTS] = {};
-    s_.add_node(graph_, "adamw_update", inputs, 8, attributes, 4, now);
-    if (km_status status = s_.assign(graph_, parameter_, now[0]); status != KM_OK) return status;
-    if (km_status status = s_.assign(graph_, m, now[1]); status != KM_OK) return status;
-    return s_.assign(graph_, v, now[2]);
-  }
+void update_matrix(const Muon& muon, const Update& u) {
+  const km_value g = u.gradient(), state = u.state("momentum");
+  const km_value b = u.mix(state, g, muon.momentum);
+  const km_value x = orthogonal(muon, u, muon.nesterov ? u.mix(b, g, muon.momentum) : b);
+  const double rows = static_cast<double>(u.info().tensor.dims[0]);
+  const double columns = static_cast<double>(u.info().tensor.dims[1]);
+  const double size = muon.rms ? 0.2 * std::sqrt(std::max(rows, columns)) : std::sqrt(std::max(1.0, rows / columns));
+  u.assign(state, b);
+  u.descend(u.decayed(u.scaled(x, size), muon.weight_decay), u.scalar("learning_rate"));
+}
 
- private:
-  // The square products are made on the shorter side: X Xᵀ from the left, or Xᵀ X from the right, the same for Xᵀ.
-  km_value orthogonal(km_value u) const {
-    const bool wide = tensor_.dims[0] <= tensor_.dims[1];
-    km_value x = op("divide", {u, op("add", {op("tensor_norm", {u}), s_.constant(graph_, 1e-7)})});
-    for (int64_t i = 0; i < muon_.ns_steps; ++i) {
-      const km_value a = op("matmul", {x, x}, {wide ? km_i64("transpose_b", 1) : km_i64("transpose_a", 1)});
-      const km_value polynomial = op("add", {scaled(a, -4.7750), scaled(op("matmul", {a, a}), 2.0315)});
-      x = op("add", {scaled(x, 3.4445), wide ? op("matmul", {polynomial, x}) : op("matmul", {x, polynomial})});
-    }
-    return x;
-  }
-
-  km_value op(const char* name, std::initializer_list<km_value> inputs,
-              std::initializer_list<km_attribute> attributes = {}) const {
-    return s_.add_node(graph_, name, inputs.begin(), static_cast<uint32_t>(inputs.size()), attributes.begin(),
-                       static_cast<uint32_t>(attributes.size()), nullptr);
-  }
-  km_value scaled(km_value x, double factor) const { return op("scale", {x}, {km_f64("factor", factor)}); }
-
-  const Muon& muon_;
-  const km_graph_service& s_;
-  km_graph* graph_;
-  km_value parameter_, gradient_;
-  km_tensor tensor_;
-  double decay_;
-};
+void update_by_adamw(const Muon& muon, const Update& u) {
+  const km_value m = u.state("m"), v = u.state("v");
+  const km_value rate = u.scaled(u.scalar("learning_rate"), muon.adam_rate);
+  km_value now[KM_MAX_OUTPUTS] = {};
+  u.op("adamw_update",
+       {u.parameter(), u.raw_gradient(), m, v, rate, u.scalar("step"), u.scalar("gradient_scale"), u.scalar("apply")},
+       {km_f64("beta1", muon.adam_beta1), km_f64("beta2", muon.adam_beta2), km_f64("epsilon", muon.adam_epsilon),
+        km_f64("weight_decay", u.info().decay ? muon.weight_decay : 0)},
+       now);
+  u.assign(u.parameter(), now[0]);
+  u.assign(m, now[1]);
+  u.assign(v, now[2]);
+}
 
 km_status update(void* self, km_graph* graph, km_value parameter, km_value gradient) {
   const Muon& muon = *static_cast<const Muon*>(self);
-  km_value_info info = {};
-  info.struct_size = sizeof info;
-  if (km_status status = muon.graph->value_info(graph, parameter, &info); status != KM_OK) return status;
-  const bool hidden = info.tensor.rank == 2 && info.layer >= 0 && info.role != KM_ROLE_VOCABULARY;
-  const Update update(muon, graph, parameter, info, gradient);
-  return hidden ? update.matrix() : update.adamw();
+  const Update u(*muon.service, graph, parameter, gradient);
+  const bool hidden = u.info().tensor.rank == 2 && u.info().layer >= 0 && u.info().role != KM_ROLE_VOCABULARY;
+  hidden ? update_matrix(muon, u) : update_by_adamw(muon, u);
+  return KM_OK;
 }
 
 const km_optimizer kTable = {sizeof(km_optimizer), KM_UPDATE_WHOLE_MATRIX, open, close, update};
