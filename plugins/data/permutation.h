@@ -5,20 +5,9 @@
 
 #include <cstdint>
 
+#include "mix.h"
+
 namespace kumiki::data {
-
-// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-inline uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-// One 64-bit hash of up to four numbers, in their order.
-inline uint64_t mix(uint64_t a, uint64_t b, uint64_t c = 0, uint64_t d = 0) {
-  return mix(mix(mix(mix(a) ^ b) ^ c) ^ d);
-}
 
 class Permutation {
  public:

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "boundary.h"
+#include "mix.h"
 #include "permutation.h"
 
 namespace kumiki::data {

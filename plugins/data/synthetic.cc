@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "dataset.h"
+#include "mix.h"
 #include "permutation.h"
 
 namespace kumiki::data {

@@ -1,14 +1,12 @@
 #include "text_corpus.h"
 
-#include <xxhash.h>
-
 #include <cstring>
 #include <map>
 #include <mutex>
 
 #include "boundary.h"
 #include "parallel_jobs.h"
-#include "permutation.h"
+#include "mix.h"
 #include "token_cache.h"
 
 namespace kumiki::data {
@@ -27,7 +25,7 @@ struct Piece {
 uint64_t key_of(const std::vector<TextFile>& files, const Tokenizer& tokenizer) {
   uint64_t key = mix(kPieceBytes, tokenizer.hash(), static_cast<uint64_t>(tokenizer.vocabulary()));
   for (const TextFile& file : files)
-    key = mix(key, XXH64(file.path.data(), file.path.size(), 0), static_cast<uint64_t>(file.bytes),
+    key = mix(key, hash_bytes(file.path), static_cast<uint64_t>(file.bytes),
               static_cast<uint64_t>(file.modified));
   return key;
 }

@@ -6,10 +6,10 @@
 #else
 #define KM_HAVE_SENTENCEPIECE 0
 #endif
-#include <xxhash.h>
 
 #include "boundary.h"
 #include "mapped_file.h"
+#include "mix.h"
 
 namespace kumiki::data {
 namespace {
@@ -46,7 +46,7 @@ class SentencePieceTokenizer : public Tokenizer {
   explicit SentencePieceTokenizer(const std::string& path) {
     const MappedFile file(path);
     const std::string_view bytes(reinterpret_cast<const char*>(file.data()), static_cast<size_t>(file.bytes()));
-    hash_ = XXH64(bytes.data(), bytes.size(), 1);
+    hash_ = hash_bytes(bytes);
     const auto status = processor_.LoadFromSerializedProto({bytes.data(), bytes.size()});
     if (bytes.empty() || !status.ok())
       fail_user("%s: is not a SentencePiece model: %s", path.c_str(), bytes.empty() ? "empty file" : status.ToString().c_str());
