@@ -9,6 +9,9 @@
 
 namespace kumiki {
 
+// The type, in a row of core_keys, of a key that is a table itself: its rows stand under its own name.
+inline constexpr uint32_t kOptionTable = 100;
+
 // One key of the core. `table` is "run", "optimizer.schedule", …; of arrays of tables ("data") the keys stand in each element.
 struct CoreKey {
   const char* table;
@@ -17,6 +20,8 @@ struct CoreKey {
 
 // In the order in which they are printed.
 const std::vector<CoreKey>& core_keys();
+// The rows of one table.
+std::vector<km_option> core_keys_of(const std::string& table);
 // Null if the core has no such key.
 const km_option* find_core_key(const std::string& table, const std::string& key);
 // True where a component's table `table` ("model", "data", "parallel", …) holds `key` for the core, not for the component.
@@ -29,5 +34,9 @@ struct CoreTable {
   const char* help;
 };
 const std::vector<CoreTable>& core_tables();
+const CoreTable* find_core_table(const std::string& name);
+
+// The parts of a declared default: "[a, b]" or "a, b" -> a, b; without quotes.
+std::vector<std::string> default_list(const char* text);
 
 }  // namespace kumiki

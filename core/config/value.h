@@ -24,6 +24,7 @@ struct ConfigSource {
 struct Origin {
   std::shared_ptr<const ConfigSource> source;  // null: a default
   uint32_t line = 0, column = 0;               // from 1; 0 if the source has no lines
+  uint32_t width = 1;                          // characters that the caret underlines
   // "train.toml:12:3", "--set run.steps=4", "default".
   std::string text() const;
 };
@@ -61,7 +62,9 @@ struct ConfigValue::Entry {
   ConfigValue value;
 };
 
-// The error at `origin`: its place, what, the line with a caret under it (`width` characters), the remedy.
-Error config_error(const Origin& origin, const std::string& what, const std::string& remedy = "", size_t width = 1);
+// The error at `origin`: its place, what, the line with a caret under it, the remedy.
+Error config_error(const Origin& origin, const std::string& what, const std::string& remedy = "");
+// `path` as seen from `folder`, cleaned of "." and ".."; absolute paths stay.
+std::string join_path(const std::string& folder, const std::string& path);
 
 }  // namespace kumiki
