@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""The tools keep their promises: each says at its head what it does, with an example, and answers --help; manual pages become
+readable text; a curve is drawn from a metrics file, also from one whose last line is half written."""
+import importlib.machinery
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+
+ROOT = os.path.dirname(os.path.realpath("WORKSPACE"))
+TOOLS = os.path.join(ROOT, "tools")
+
+
+def load(tool):
+    sys.dont_write_bytecode = True
+    loader = importlib.machinery.SourceFileLoader(tool, os.path.join(TOOLS, tool))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(tool, loader))
+    loader.exec_module(module)
+    return module
+
+
+class EveryTool(unittest.TestCase):
+    def test_head_says_what_it_does_and_help_answers(self):
+        tools = [name for name in sorted(os.listdir(TOOLS)) if os.access(os.path.join(TOOLS, name), os.X_OK) and
+                 os.path.isfile(os.path.join(TOOLS, name))]
+        self.assertIn("quickstart", tools)
+        for tool in tools:
+            with self.subTest(tool=tool):
+                with open(os.path.join(TOOLS, tool), encoding="utf-8") as opened:
+                    head = opened.read().split("\n")[:5]
+                self.assertTrue(head[0].startswith("#!"), "no interpreter line")
+                self.assertTrue(all(line.startswith("# ") for line in head[1:4]), "not three comment lines: %s" % head)
+                self.assertIn("Example", " ".join(head[1:5]))
+                told = subprocess.run([os.path.join(TOOLS, tool), "--help"], capture_output=True, text=True, timeout=60)
+                self.assertEqual(told.returncode, 0, told.stderr)
+                self.assertGreater(len(told.stdout), 40)
+
+
+class ManualPages(unittest.TestCase):
+    def test_markup_goes_and_text_stays(self):
+        cases = [
+            (".SH 名前\nls \\- 一覧を\n表示する\n", "名前\nls - 一覧を表示する\n"),
+            ("first line\nsecond line\n", "first line second line\n"),
+            (".BR ls (1)\nと\n.B cp\n", "ls(1) と cp\n"),
+            (".B \"two words\" three\n", "two words three\n"),
+            (".\\\" a comment\ntext \\fBbold\\fR \\(co \\e\n", "text bold © \\\n"),
+            (".nf\n  int x;\n    y;\n.fi\nrest\n", "int x;\n    y;\nrest\n"),
+            (".ig\nhidden\n..\nshown\n", "shown\n"),
+            (".de XX\nhidden\n..\nshown\n", "shown\n"),
+            ("one\n.PP\ntwo\n", "one\n\ntwo\n"),
+            (".TS\nl l.\na\tb\n_\nc\td\n.TE\n", "a b\nc d\n"),
+            ("\\*(lqquoted\\*(rq\n", "“quoted”\n"),
+        ]
+        pages = load("manpages_text")
+        for roff, text in cases:
+            with self.subTest(roff=roff):
+                self.assertEqual(pages.plain_text(roff), text)
+
+    def test_near_copies_are_not_held_out(self):
+        pages = load("manpages_text")
+        lines = ["この行は三十文字より長い行であり、二つのページのどちらにも書かれている行である、その番号は %d" % i for i in range(9)]
+        chosen = {"1-train": {"ls.1": "\n".join(lines)},
+                  "2-held-out": {"dir.1": "\n".join(lines[:5] + ["x" * 40, "y" * 40]), "new.1": "\n".join(["z" * 40] * 9)}}
+        pages.move_near_copies(chosen)
+        self.assertEqual(sorted(chosen["1-train"]), ["dir.1", "ls.1"])
+        self.assertEqual(sorted(chosen["2-held-out"]), ["new.1"])
+
+
+class Plot(unittest.TestCase):
+    def test_curve_of_a_run_in_progress(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "metrics.jsonl"), "w", encoding="utf-8") as out:
+                for step in range(1, 101):
+                    out.write(json.dumps({"step": step, "loss": 10.0 - step / 20, "tokens": 64 * step}) + "\n")
+                out.write(json.dumps({"step": 100, "eval_loss": 5.5}) + "\n" + '{"step": 10')
+            picture = os.path.join(folder, "loss.svg")
+            for x in ("step", "tokens"):
+                drawn = subprocess.run([os.path.join(TOOLS, "plot"), folder, "--svg", picture, "--x", x, "--title", "a < b"],
+                                       capture_output=True, text=True, timeout=60)
+                self.assertEqual(drawn.returncode, 0, drawn.stderr)
+                self.assertIn("loss", drawn.stdout)
+                rows = [line for line in drawn.stdout.split("\n") if any("\u2800" < c <= "\u28ff" for c in line)]
+                self.assertGreater(len(rows), 10, "a line from corner to corner crosses most rows:\n" + drawn.stdout)
+                document = xml.dom.minidom.parse(picture)
+                self.assertEqual(len(document.getElementsByTagName("polyline")), 2)
+                self.assertGreaterEqual(len(document.getElementsByTagName("circle")), 1)
+
+    def test_smoothing_leaves_a_straight_line_alone_at_its_begin(self):
+        plot = load("plot")
+        line = [(x, 2.0 * x) for x in range(50)]
+        for (_, smoothed), (_, y) in list(zip(plot.smooth(line, 7), line))[:46]:
+            self.assertAlmostEqual(smoothed, y)
+
+    def test_a_missing_file_is_said(self):
+        told = subprocess.run([os.path.join(TOOLS, "plot"), "/nonexistent"], capture_output=True, text=True, timeout=60)
+        self.assertNotEqual(told.returncode, 0)
+        self.assertIn("/nonexistent", told.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
