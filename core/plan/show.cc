@@ -1,0 +1,61 @@
+// Plans as tables for people: memory by purpose, and the steps in order.
+#include <cstdio>
+
+#include "core/plan/plan.h"
+
+namespace kumiki {
+namespace {
+
+std::string place_text(const Plan& plan, const Location& location) {
+  if (location.leaf != Location::kArena) {
+    const Leaf& leaf = plan.leaves[location.leaf];
+    return leaf.name + (location.offset ? "+" + std::to_string(location.offset) : "");
+  }
+  return "@" + std::to_string(location.offset);
+}
+
+void add_segment(const Plan& plan, const KernelChain& chain, const char* name, const Segment& segment, std::string& text) {
+  text += std::string(name) + "\n";
+  for (size_t i = 0; i < segment.steps.size(); ++i) {
+    const Step& step = segment.steps[i];
+    char line[64];
+    std::snprintf(line, sizeof line, "%5zu  ", i);
+    text += line;
+    text += step.op + " " + step.shape;
+    if (step.first.kind == StepKind::kCopy) text += "  copy";
+    else text += "  by " + chain.members()[step.first.member].name;
+    if (step.varies) text += "  (adds from the second micro-batch on)";
+    for (const Location& l : step.first.buffers) text += " " + place_text(plan, l);
+    text += "\n";
+  }
+}
+
+}  // namespace
+
+std::string memory_table(const Plan& plan) {
+  std::string text;
+  char line[128];
+  uint64_t sum = 0;
+  for (const MemoryRow& row : plan.memory) {
+    std::snprintf(line, sizeof line, "%-20s %12.2f MB\n", row.what.c_str(), static_cast<double>(row.bytes) * 1e-6);
+    text += line;
+    sum += row.bytes;
+  }
+  std::snprintf(line, sizeof line, "%-20s %12.2f MB\n", "total", static_cast<double>(sum) * 1e-6);
+  text += line;
+  std::snprintf(line, sizeof line, "the arena is %.2f MB, %.1f %% above what lives at once\n",
+                static_cast<double>(plan.arena.bytes) * 1e-6,
+                plan.arena.live_peak == 0 ? 0.0
+                                          : 100.0 * (static_cast<double>(plan.arena.bytes) / static_cast<double>(plan.arena.live_peak) - 1));
+  return text + line;
+}
+
+std::string step_table(const Plan& plan, const KernelChain& chain) {
+  std::string text;
+  add_segment(plan, chain, "head: once before the micro-batches", plan.head, text);
+  add_segment(plan, chain, "body: for each micro-batch", plan.body, text);
+  add_segment(plan, chain, "tail: once after them", plan.tail, text);
+  return text;
+}
+
+}  // namespace kumiki

@@ -1,0 +1,50 @@
+// The parts that every command that computes needs, in the order in which they must be made and unmade: host, pool, kernel
+// chain, data, model. Floor: run.
+#pragma once
+
+#include <memory>
+
+#include "core/plan/build.h"
+#include "core/run/feed.h"
+#include "core/run/pool.h"
+
+namespace kumiki {
+
+class Engine {
+ public:
+  struct Options {
+    bool data = true;               // open [[data]] (split train)
+    int64_t vocabulary = 0;         // without data: of the checkpoint
+    std::string without_kernels;    // leave this member out of the chain (tests)
+  };
+  Engine(Registry& registry, const Config& config, const Options& options);
+
+  const Config& config() const { return config_; }
+  Registry& registry() { return registry_; }
+  Host& host() { return host_; }
+  Pool& pool() { return *pool_; }
+  KernelChain& chain() { return *chain_; }
+  Feed* feed() { return feed_.get(); }
+  const Model& model() const { return *model_; }
+  int64_t vocabulary() const { return vocabulary_; }
+  bool bf16() const { return config_.run().compute == "bf16"; }
+  TrainingOptions training_options() const;
+
+  // What build is asked for; tokens 0 = run.sequence.
+  km_model_shape shape(uint32_t mode, int64_t batch, int64_t tokens = 0, int64_t capacity = 0) const;
+  std::unique_ptr<Optimizer> open_optimizer();
+  // [kernels] select = "fastest": times the candidates; `choices` has what an earlier run chose, and gets what this one does.
+  void choose_fastest(std::map<std::string, std::string>* choices);
+
+ private:
+  Registry& registry_;
+  const Config& config_;
+  Host host_;
+  std::unique_ptr<Pool> pool_;
+  std::unique_ptr<KernelChain> chain_;
+  std::unique_ptr<Feed> feed_;
+  std::unique_ptr<Model> model_;
+  int64_t vocabulary_ = 0;
+};
+
+}  // namespace kumiki

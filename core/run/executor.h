@@ -1,0 +1,99 @@
+// The executor: walks a schedule and the segments' steps. All addresses are settled in its constructor; run allocates
+// nothing, takes no lock and decides nothing. Floor: run.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/plan/plan.h"
+#include "core/run/store.h"
+
+namespace kumiki {
+
+// What a step is fed with: for each micro-batch a block of step scalars and the rows of each input, in host memory that
+// stays as it is until the step is done.
+class Staging {
+ public:
+  Staging(const Plan& plan, int32_t micro_batches);
+  // The rows of input "tokens", "targets" or "segments" of a micro-batch; NULL if the plan has no such input.
+  int32_t* input(const std::string& name, int32_t micro);
+  void set(const char* scalar, double value, int32_t micro);
+  void set_all(const char* scalar, double value);
+  int32_t micro_batches() const { return micro_batches_; }
+
+ private:
+  friend class Executor;
+  struct Input {
+    uint32_t leaf = 0;
+    std::string name;
+    uint64_t bytes = 0;  // of one micro-batch
+    std::vector<std::byte> memory;
+  };
+  int32_t micro_batches_;
+  std::vector<std::byte> scalars_;
+  std::vector<Input> inputs_;
+};
+
+// Seconds by step, summed over runs; made by the executor when asked to.
+struct ProfileRow {
+  std::string op, shape, member;
+  Phase phase = Phase::kBody;
+  double seconds = 0;
+  double flops = 0;
+  double bytes = 0;
+  int64_t calls = 0;
+};
+
+class Executor {
+ public:
+  Executor(const Plan& plan, const KernelChain& chain, const Store& store);
+
+  // One walk through the schedule. On error the status and which step it was (failed()); never throws.
+  km_status run(const std::vector<ScheduleEntry>& schedule, const Staging& staging);
+  std::string failed() const;
+
+  // A rank-0 f32 output, after run.
+  float scalar(const std::string& output) const;
+  void read_output(const std::string& output, void* to) const;
+  void read(const Location& location, void* to, uint64_t bytes) const;
+
+  // With profiling each step waits for its end and is timed.
+  void profile(bool on) { profiling_ = on; }
+  std::vector<ProfileRow> profile_rows() const;
+  // Seconds of the last run that were spent outside of kernels; with profiling only.
+  double overhead_seconds() const { return overhead_; }
+
+ private:
+  struct Call {
+    StepKind kind = StepKind::kNothing;
+    const KernelChain::Member* member = nullptr;
+    km_kernel* kernel = nullptr;
+    uint32_t pack_input = 0;
+    const km_address* buffers = nullptr;
+    km_address workspace = 0;
+    uint64_t bytes = 0;
+  };
+  struct Step {
+    Call first, next;
+    uint32_t row = 0;
+  };
+  km_address resolve(const Location& location) const;
+  Call resolve(const Action& action);
+  km_status call(const Call& call);
+  km_status feed(const ScheduleEntry& entry, const Staging& staging);
+  km_status run_timed(const Step& step, const Call& call);
+
+  const Plan& plan_;
+  const KernelChain& chain_;
+  const Store& store_;
+  Device& device_;
+  std::vector<std::vector<km_address>> address_lists_;
+  std::vector<Step> head_, body_, tail_;
+  std::vector<ProfileRow> rows_;
+  const Step* at_ = nullptr;
+  bool profiling_ = false;
+  double overhead_ = 0;
+};
+
+}  // namespace kumiki

@@ -1,0 +1,14 @@
+// What the executor measured, as a table for people. Floor: run.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/run/executor.h"
+
+namespace kumiki {
+
+// Rows of the same op, shape and phase are one line: calls, milliseconds, share, GFLOP/s, GB/s. Sorted by time.
+std::string profile_table(const std::vector<ProfileRow>& rows);
+
+}  // namespace kumiki
