@@ -250,23 +250,36 @@ std::vector<ComponentUse> list_of(const std::shared_ptr<const ConfigValue>& root
   for (size_t i = 0; i < elements.size(); ++i) {
     const std::string use = std::get<std::string>(elements[i].find("use")->data);
     const std::string name = kind + "." + (kind == "data" ? std::to_string(i) : use);
-    out.push_back({kind, use, Table(name, std::shared_ptr<const ConfigValue>(root, &elements[i]))});
+    out.push_back({kind, use, Table(name, std::shared_ptr<const ConfigValue>(root, &elements[i])), elements[i].find("use")->origin});
   }
   return out;
 }
 
 }  // namespace
 
-ComponentUse Config::model() const { return {"model", table("model").use(), table("model")}; }
-ComponentUse Config::optimizer_component() const { return {"optimizer", optimizer_.use, table("optimizer")}; }
-ComponentUse Config::comm() const { return {"comm", table("comm").use(find_core_key("comm", "use")->default_text), table("comm")}; }
+ComponentUse Config::single(const std::string& kind) const {
+  const Table options = table(kind);
+  const km_option* row = find_core_key(kind, "use");
+  const ConfigValue* use = options.find("use");
+  return {kind, options.use(row->default_text ? row->default_text : ""), options, use ? use->origin : Origin{}};
+}
+
+ComponentUse Config::model() const { return single("model"); }
+ComponentUse Config::optimizer_component() const { return single("optimizer"); }
+ComponentUse Config::comm() const { return single("comm"); }
 std::vector<ComponentUse> Config::data() const { return list_of(root_, "data"); }
 std::vector<ComponentUse> Config::parallel() const { return list_of(root_, "parallel"); }
 std::vector<ComponentUse> Config::metrics() const { return list_of(root_, "metrics"); }
 
 std::vector<ComponentUse> Config::kernel_chain() const {
   std::vector<ComponentUse> out;
-  for (const std::string& name : kernels_.use) out.push_back({"kernels", name, table("kernels").table(name)});
+  const Table kernels = table("kernels");
+  const ConfigValue* use = kernels.find("use");
+  for (size_t i = 0; i < kernels_.use.size(); ++i) {
+    const std::string& name = kernels_.use[i];
+    out.push_back({"kernels", name, kernels.table(name),
+                   !use ? Origin{} : use->is_array() ? use->array()[i].origin : use->origin});
+  }
   return out;
 }
 

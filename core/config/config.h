@@ -77,6 +77,7 @@ struct ComponentUse {
   std::string kind;  // "model", "kernels", …
   std::string name;  // what `use` says
   Table options;     // its table; keys of the core are in it too (is_core_key)
+  Origin origin;     // where the name was said
 };
 
 // The declared options of component (kind, name); null where it is not known.
@@ -114,6 +115,7 @@ class Config {
 
  private:
   friend class ConfigBuilder;
+  ComponentUse single(const std::string& kind) const;
   std::string path_;
   std::shared_ptr<const ConfigValue> root_;
   RunSettings run_;

@@ -144,14 +144,7 @@ const km_options* OptionValues::get() const { return &storage_->view; }
 
 void check_components(const Config& config, Registry& registry) {
   for (const ComponentUse& use : config.components()) {
-    const Component* component = nullptr;
-    try {
-      component = &registry.find(use.kind, use.name);
-    } catch (Error& error) {
-      // Points at what the user wrote, where it was the user.
-      throw config_error(Origin{}, use.options.origin("use") + ": " + error.what());
-    }
-    OptionValues(*component, use.options);
+    OptionValues(registry.find(use), use.options);
   }
 }
 

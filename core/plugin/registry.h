@@ -36,7 +36,8 @@ struct Component {
 
 class Registry {
  public:
-  // Folders to look in: KUMIKI_PLUGINS (colon-separated) if it is set, else ../lib/kumiki from the program's own place.
+  // Folders to look in: KUMIKI_PLUGINS (colon-separated, with the folders inside them: tests and builds use it) if it is
+  // set, else ../lib/kumiki from the program's own place.
   static std::vector<std::string> default_folders();
 
   explicit Registry(std::vector<std::string> folders = default_folders());
@@ -55,6 +56,8 @@ class Registry {
   // The component; loads the plugin if need be: first FOLDER/NAME.so, then all files. Throws Error with "did you mean".
   // Never moves: keep the reference. [main]
   const Component& find(const std::string& kind, const std::string& name);
+  // The same for what a configuration names; the Error points at the place in the file.
+  const Component& find(const ComponentUse& use);
   // Null where no plugin has it. Throws only where a file that must be read is refused.
   const Component* try_find(const std::string& kind, const std::string& name);
   // Loads every plugin of the folders. A refused one does not stop the others: refusals() has the reasons.
@@ -72,7 +75,9 @@ class Registry {
  private:
   struct Loaded;
   void load(const std::string& real_path);
-  bool try_load(const std::string& real_path);
+  void load_or_note(const std::string& real_path);
+  void refuse_hidden_duplicates(const std::string& real_path);
+  std::string explain_missing(const std::string& kind, const std::string& name) const;
   std::vector<std::string> folders_;
   std::map<std::string, std::unique_ptr<Loaded>> loaded_;                         // by real path
   std::map<std::pair<std::string, std::string>, std::unique_ptr<Component>> components_;  // by (kind, name)
