@@ -18,12 +18,13 @@ class CoreReader {
   int64_t i64(const char* key) const {
     const km_option& row = find(key);
     const int64_t otherwise = row.default_text ? std::strtoll(row.default_text, nullptr, 10) : 0;
-    return values_.get_i64(key, otherwise, static_cast<int64_t>(row.minimum), static_cast<int64_t>(row.maximum));
+    const int64_t maximum = row.maximum >= kNoLimit ? Table::kHighest : static_cast<int64_t>(row.maximum);
+    return values_.get_i64(key, otherwise, static_cast<int64_t>(row.minimum), maximum);
   }
   double f64(const char* key) const {
     const km_option& row = find(key);
     const double otherwise = row.default_text ? std::strtod(row.default_text, nullptr) : 0;
-    return values_.get_f64(key, otherwise, row.minimum, row.maximum);
+    return values_.get_f64(key, otherwise, row.minimum, row.maximum >= kNoLimit ? Table::kInfinity : row.maximum);
   }
   std::string string(const char* key) const {
     const km_option& row = find(key);
@@ -193,12 +194,26 @@ class ConfigBuilder {
     for (const ConfigValue::Entry& entry : config.root_->map()) {
       const CoreTable* table = find_core_table(entry.key);
       if (!table) {
-        throw config_error(entry.key_origin, "there is no table [" + entry.key + "]", suggestion(entry.key, known));
+        const bool is_key = !entry.value.is_table() && !entry.value.is_array();
+        throw config_error(entry.key_origin, is_key ? "the key \"" + entry.key + "\" stands in no table"
+                                                    : "there is no table [" + entry.key + "]",
+                           is_key ? "put it below the [table] that it belongs to" : suggestion(entry.key, known));
       }
       const std::string shape = table->is_array ? "a list of tables, [[" + entry.key + "]]" : "a table, [" + entry.key + "]";
       if (table->is_array ? !entry.value.is_array() : !entry.value.is_table()) {
         throw config_error(entry.key_origin, entry.key + " must be " + shape + ", not " + entry.value.kind());
       }
+      // A misspelt key is said before the key that it was meant for is missed.
+      if (!*table->kind) check_keys(config.table(entry.key), entry.key);
+    }
+  }
+
+  static void check_keys(const Table& table, const std::string& name) {
+    std::vector<std::string> known;
+    for (const km_option& row : core_keys_of(name)) known.emplace_back(row.name);
+    for (const std::string& key : table.keys()) {
+      if (is_core_key(name, key)) continue;
+      throw table.key_error(key, "[" + name + "] has no key \"" + key + "\"", suggestion(key, known));
     }
   }
 

@@ -12,6 +12,9 @@ namespace kumiki {
 // The type, in a row of core_keys, of a key that is a table itself: its rows stand under its own name.
 inline constexpr uint32_t kOptionTable = 100;
 
+// A maximum of a row that is none: whole numbers up to here are exact in f64.
+inline constexpr double kNoLimit = 1e15;
+
 // One key of the core. `table` is "run", "optimizer.schedule", …; of arrays of tables ("data") the keys stand in each element.
 struct CoreKey {
   const char* table;

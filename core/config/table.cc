@@ -202,12 +202,8 @@ std::vector<Table> Table::tables(const std::string& key) const {
 void Table::finish() const {
   for (const ConfigValue::Entry& entry : value_->map()) {
     if (read_->count(entry.key)) continue;
-    std::vector<std::string> free;
-    for (const std::string& known : *read_) {
-      if (!has(known)) free.push_back(known);
-    }
     throw key_error(entry.key, (name_.empty() ? "there" : name_) + (name_.empty() ? " is no \"" : " has no key \"") +
-                                   entry.key + "\"", suggestion(entry.key, free));
+                                   entry.key + "\"", suggestion(entry.key, {read_->begin(), read_->end()}));
   }
 }
 

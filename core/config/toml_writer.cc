@@ -31,6 +31,7 @@ std::string number_literal(double value) {
   char buffer[64];
   const std::to_chars_result end = std::to_chars(buffer, buffer + sizeof(buffer), value);
   std::string out(buffer, end.ptr);
+  if (const size_t e = out.find("e-0"); e != std::string::npos) out.erase(e + 2, 1);  // 3e-04
   if (out.find_first_of(".e") == std::string::npos) out += ".0";
   return out;
 }
