@@ -60,14 +60,14 @@ void MegatronIndex::check_header() {
   type_ = type_of_code(static_cast<int>(idx_.data()[kMagicBytes + 8]), idx_.path());
   sequences_ = load_i64(kMagicBytes + 9);
   const int64_t entries = load_i64(kMagicBytes + 17);
-  documents_ = entries - 1;
   // Compared by division: a damaged count must not overflow.
   const int64_t left = idx_.bytes() - kHeaderBytes;
   const bool fits = sequences_ >= 0 && entries >= 1 && sequences_ <= left / 12 && entries <= (left - sequences_ * 12) / 8;
-  const int64_t rest = fits ? left - sequences_ * 12 - entries * 8 : -1;
-  if (rest != 0 && rest != sequences_)
+  const int64_t rest = fits ? left - sequences_ * 12 - entries * 8 : 0;
+  if (!fits || (rest != 0 && rest != sequences_))
     fail_user("%s: has %lld bytes, which is not what %lld sequences and %lld document entries need: it is cut off or damaged",
               path, bytes, static_cast<long long>(sequences_), static_cast<long long>(entries));
+  documents_ = entries - 1;
   if (sequences_ == 0 || documents_ == 0) fail_user("%s: the data set is empty: there is no document in it", path);
   lengths_at_ = kHeaderBytes;
   pointers_at_ = lengths_at_ + sequences_ * 4;
