@@ -18,7 +18,8 @@ class Differentiation {
 
   void run() {
     const ValueId loss = graph_.output("loss");
-    if (loss == 0) throw Error("", "the graph has no output \"loss\" to differentiate", "the model sets it in mode train");
+    if (loss == 0)
+      throw Error("", "the graph has no output \"loss\" to differentiate", "the model sets it in mode train");
     const std::vector<NodeId> forward = graph_.order();
     const Graph::Cursor before = graph_.cursor;
     graph_.cursor = {};
@@ -49,9 +50,11 @@ class Differentiation {
     for (size_t i = 0; i < forward.size(); ++i) {
       const Node& node = graph_.node(forward[i]);
       if (node.phase == Phase::kTail)
-        throw Error("", "autodiff runs before anything stands in the tail, but " + node.op + " does (" + node.origin + ")");
+        throw Error("",
+                    "autodiff runs before anything stands in the tail, but " + node.op + " does (" + node.origin + ")");
       if (node.phase == Phase::kHead)
-        throw Error("", "autodiff does not go through the head phase, where " + node.op + " stands (" + node.origin + ")");
+        throw Error("",
+                    "autodiff does not go through the head phase, where " + node.op + " stands (" + node.origin + ")");
       if (std::any_of(node.inputs.begin(), node.inputs.end(), [this](ValueId id) { return wanted(id); }))
         for (const ValueId output : node.outputs) set_wanted(output);
       const auto found = first_reader_.find(forward[i]);
@@ -154,17 +157,17 @@ class Differentiation {
   }
 
   Graph& graph_;
-  std::vector<ValueId> gradient_;  // by value: the sum of the terms so far
-  std::vector<bool> wanted_;       // by value
+  std::vector<ValueId> gradient_; // by value: the sum of the terms so far
+  std::vector<bool> wanted_;      // by value
   std::unordered_map<NodeId, std::vector<ValueId>> first_reader_;
-  std::vector<std::vector<ValueId>> finished_after_;  // by place in the forward order: parameters
+  std::vector<std::vector<ValueId>> finished_after_; // by place in the forward order: parameters
 };
 
-}  // namespace
+} // namespace
 
 void autodiff(Graph& graph) {
   if (!graph.gradients().empty()) throw Error("", "the graph has gradients already: autodiff runs once");
   Differentiation(graph).run();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -28,7 +28,8 @@ void check_phase(const Graph& graph, const Node& node) {
     if (node.phase == Phase::kBody && producer && producer->phase == Phase::kTail)
       fail(graph, node, "the body reads " + name_of(graph, id) + ", which the tail makes");
     if (node.phase == Phase::kHead && (producer ? producer->phase != Phase::kHead : input.varies))
-      fail(graph, node, "the head reads " + name_of(graph, id) + ", but may read only leaves that do not vary, and the head");
+      fail(graph, node,
+           "the head reads " + name_of(graph, id) + ", but may read only leaves that do not vary, and the head");
   }
   if (node.op == "accumulate" && node.phase != Phase::kBody) fail(graph, node, "accumulate stands outside the body");
 }
@@ -45,7 +46,7 @@ bool expected_varies(const Graph& graph, const Node& node) {
   return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return graph.value(id).varies; });
 }
 
-}  // namespace
+} // namespace
 
 void Graph::check() const {
   std::vector<bool> made(values_.size(), false);
@@ -61,25 +62,30 @@ void Graph::check() const {
     label = labels_[id];
     const Node& node = nodes_[id];
     for (const ValueId input : node.inputs) {
-      if (input == 0 || input >= values_.size()) fail(*this, node, "it reads value " + std::to_string(input) + ", which is none");
+      if (input == 0 || input >= values_.size())
+        fail(*this, node, "it reads value " + std::to_string(input) + ", which is none");
       if (!made[input]) {
         const NodeId producer = values_[input].producer;
-        fail(*this, node, alive(producer) ? "it reads %" + std::to_string(input) + " before that is made"
-                                          : "it reads %" + std::to_string(input) + ", whose node was erased");
+        fail(*this, node,
+             alive(producer) ? "it reads %" + std::to_string(input) + " before that is made"
+                             : "it reads %" + std::to_string(input) + ", whose node was erased");
       }
       readers[input].push_back(id);
     }
     const std::vector<Type> types = infer_types(node);
     if (types.size() != node.outputs.size())
-      fail(*this, node, "it has " + std::to_string(node.outputs.size()) + " outputs, but its rule gives " +
-                            std::to_string(types.size()));
+      fail(*this, node,
+           "it has " + std::to_string(node.outputs.size()) + " outputs, but its rule gives " +
+               std::to_string(types.size()));
     for (size_t i = 0; i < types.size(); ++i) {
       const Value& output = values_[node.outputs[i]];
-      if (output.producer != id) fail(*this, node, "its output %" + std::to_string(output.id) + " says it is made elsewhere");
+      if (output.producer != id)
+        fail(*this, node, "its output %" + std::to_string(output.id) + " says it is made elsewhere");
       if (made[output.id]) fail(*this, node, "its output %" + std::to_string(output.id) + " is made twice");
       if (!(output.type == types[i]))
-        fail(*this, node, "output " + std::to_string(i) + " is " + to_text(output.type) + ", but its rule gives " +
-                              to_text(types[i]));
+        fail(*this, node,
+             "output " + std::to_string(i) + " is " + to_text(output.type) + ", but its rule gives " +
+                 to_text(types[i]));
       if (output.varies != expected_varies(*this, node))
         fail(*this, node, "output " + std::to_string(i) + " says wrongly whether it differs between micro-batches");
       made[output.id] = true;
@@ -94,16 +100,19 @@ void Graph::check() const {
     KM_CHECK(known == readers[id], "inputs of nodes change only through replace_input and replace_uses");
   }
   for (const auto& [name, id] : outputs_)
-    if (!made[id]) throw Error("graph check", "output \"" + name + "\" is %" + std::to_string(id) + ", whose node was erased");
+    if (!made[id])
+      throw Error("graph check", "output \"" + name + "\" is %" + std::to_string(id) + ", whose node was erased");
   for (const auto& [parameter, id] : gradients_) {
     const Value& leaf = values_[parameter];
-    if (leaf.kind != ValueKind::kParameter) throw Error("graph check", leaf.name + " has a gradient, but is no parameter");
+    if (leaf.kind != ValueKind::kParameter)
+      throw Error("graph check", leaf.name + " has a gradient, but is no parameter");
     if (!made[id]) throw Error(leaf.name, "graph check: the node of its gradient was erased");
     if (!(values_[id].type == leaf.type))
       throw Error(leaf.name, "graph check: the parameter is " + to_text(leaf.type) + ", its gradient " +
                                  to_text(values_[id].type));
-    if (values_[id].varies) throw Error(leaf.name, "graph check: its gradient differs between micro-batches: no accumulate");
+    if (values_[id].varies)
+      throw Error(leaf.name, "graph check: its gradient differs between micro-batches: no accumulate");
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -31,17 +31,19 @@ double attention_flops(const Graph& graph, const Node& node, double products) {
 // Operations on each element of the first input, for ops that go over it once: counted as multiplications and additions of
 // the formula in docs/ops.md, a transcendental function as one. They weigh little beside the products.
 double elementwise_flops(const std::string& op) {
-  if (op == "copy" || op == "cast" || op == "assign" || op == "cache_append" || op == "last_token" || op == "embedding") return 0;
+  if (op == "copy" || op == "cast" || op == "assign" || op == "cache_append" || op == "last_token" || op == "embedding")
+    return 0;
   if (op == "gelu" || op == "layernorm" || op == "add_layernorm") return 8;
   if (op == "gelu_backward" || op == "layernorm_backward" || op == "adamw_update") return 14;
-  if (op == "silu" || op == "swiglu" || op == "rmsnorm" || op == "add_rmsnorm" || op == "cross_entropy" || op == "rope") return 4;
+  if (op == "silu" || op == "swiglu" || op == "rmsnorm" || op == "add_rmsnorm" || op == "cross_entropy" || op == "rope")
+    return 4;
   if (op == "silu_backward" || op == "swiglu_backward" || op == "rmsnorm_backward") return 8;
   if (op == "layernorm_backward_weight" || op == "cross_entropy_backward" || op == "rmsnorm_backward_weight") return 4;
   if (op == "sum_squares" || op == "tensor_norm") return 2;
   return 1;
 }
 
-}  // namespace
+} // namespace
 
 Cost cost(const Graph& graph, const Node& node) {
   Cost cost;
@@ -59,10 +61,10 @@ Cost cost(const Graph& graph, const Node& node) {
   } else if (node.op == "attention") {
     cost.flops = attention_flops(graph, node, 2);
   } else if (node.op == "attention_backward") {
-    cost.flops = attention_flops(graph, node, 5);  // the scores again, then dv, dp, dq, dk
+    cost.flops = attention_flops(graph, node, 5); // the scores again, then dv, dp, dq, dk
   } else if (node.op == "projection_cross_entropy" || node.op == "projection_cross_entropy_train") {
     const double rows = elements(graph, node.inputs[2]);
-    const double products = node.op == "projection_cross_entropy" ? 1 : 3;  // logits; dx and dw
+    const double products = node.op == "projection_cross_entropy" ? 1 : 3; // logits; dx and dw
     cost.flops = products * 2 * rows * elements(graph, node.inputs[1]);
   } else if (!node.inputs.empty()) {
     cost.flops = elementwise_flops(node.op) * elements(graph, node.inputs[0]);
@@ -70,4 +72,4 @@ Cost cost(const Graph& graph, const Node& node) {
   return cost;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -10,10 +10,10 @@
 namespace kumiki {
 namespace {
 
-constexpr uint64_t kGap = uint64_t{1} << 32;   // between nodes that were numbered anew or added at the end
-constexpr uint64_t kStep = uint64_t{1} << 16;  // at most, behind the node before
+constexpr uint64_t kGap = uint64_t{1} << 32;  // between nodes that were numbered anew or added at the end
+constexpr uint64_t kStep = uint64_t{1} << 16; // at most, behind the node before
 
-}  // namespace
+} // namespace
 
 // ---- order ----------------------------------------------------------------------------------------------------------
 
@@ -116,7 +116,8 @@ void Graph::remove_user(ValueId value, NodeId node) {
 void Graph::replace_uses(ValueId old_value, ValueId now, NodeId except) {
   if (old_value == now) return;
   if (!(value(old_value).type == value(now).type))
-    throw Error("", "replace_uses: " + to_text(value(old_value).type) + " can't be replaced by " + to_text(value(now).type));
+    throw Error(
+        "", "replace_uses: " + to_text(value(old_value).type) + " can't be replaced by " + to_text(value(now).type));
   std::vector<NodeId> kept, moved;
   for (const NodeId user : users_[old_value]) (user == except ? kept : moved).push_back(user);
   users_[old_value] = std::move(kept);
@@ -136,8 +137,7 @@ void Graph::replace_uses(ValueId old_value, ValueId now, NodeId except) {
 
 void Graph::replace_input(NodeId node, size_t input, ValueId now) {
   Node& reader = this->node(node);
-  if (input >= reader.inputs.size())
-    throw Error("", reader.op + " has no input " + std::to_string(input));
+  if (input >= reader.inputs.size()) throw Error("", reader.op + " has no input " + std::to_string(input));
   value(now);
   remove_user(reader.inputs[input], node);
   reader.inputs[input] = now;
@@ -189,11 +189,12 @@ void Graph::erase_dead() {
     const Node& node = nodes_[order_[i]];
     const bool lives = node.op == "assign" ||
                        std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) { return needed[id]; });
-    if (!lives) dead.push_back(node.id);
+    if (!lives)
+      dead.push_back(node.id);
     else
       for (const ValueId input : node.inputs) needed[input] = true;
   }
-  for (const NodeId id : dead) erase(id);  // in falling order: readers before what they read
+  for (const NodeId id : dead) erase(id); // in falling order: readers before what they read
 }
 
 void Graph::infer(NodeId id) {
@@ -246,4 +247,4 @@ void Graph::stand_at_end() {
   cursor.derived_from = here.derived_from;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

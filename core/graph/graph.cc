@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <set>
 
 #include "core/base/error.h"
+#include "core/base/suggest.h"
 
 namespace kumiki {
 namespace {
@@ -13,14 +13,14 @@ namespace {
 struct ReservedScalar {
   const char* name;
   uint32_t dtype;
-  bool varies;   // differs between micro-batches
-  bool in_tail;  // computed there: the leaf only stands in for it
+  bool varies;  // differs between micro-batches
+  bool in_tail; // computed there: the leaf only stands in for it
 };
 constexpr ReservedScalar kReservedScalars[] = {
-    {"step", KM_F32, false, false},          {"learning_rate", KM_F32, false, false}, {"loss_scale", KM_F32, false, false},
-    {"seed", KM_I64, false, false},          {"sample", KM_I64, true, false},         {"micro", KM_I32, true, false},
-    {"past", KM_I32, true, false},           {"gradient_scale", KM_F32, false, true}, {"gradient_norm", KM_F32, false, true},
-    {"apply", KM_F32, false, true},          {"tokens", KM_F32, false, true},
+    {"step", KM_F32, false, false}, {"learning_rate", KM_F32, false, false}, {"loss_scale", KM_F32, false, false},
+    {"seed", KM_I64, false, false}, {"sample", KM_I64, true, false},         {"micro", KM_I32, true, false},
+    {"past", KM_I32, true, false},  {"gradient_scale", KM_F32, false, true}, {"gradient_norm", KM_F32, false, true},
+    {"apply", KM_F32, false, true}, {"tokens", KM_F32, false, true},
 };
 
 const ReservedScalar& reserved_scalar(const std::string& name) {
@@ -36,32 +36,6 @@ template <typename T>
 const T* attribute_as(const Node& node, std::string_view name) {
   const auto found = node.attributes.find(std::string(name));
   return found == node.attributes.end() ? nullptr : std::get_if<T>(&found->second);
-}
-
-// Levenshtein's distance, for "did you mean".
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
-std::string nearest_op(const std::string& op) {
-  std::string nearest;
-  size_t best = 1 + op.size() / 3;
-  for (const std::string& name : builtin_ops()) {
-    const size_t distance = edit_distance(op, name);
-    if (distance < best || (distance == best && nearest.empty())) best = distance, nearest = name;
-  }
-  return nearest;
 }
 
 const char* attribute_type_name(uint32_t type) {
@@ -99,12 +73,14 @@ void check_attributes(const Node& node, const OpRules& rules) {
 void check_input_count(const Node& node, const OpRules& rules, size_t count) {
   if (count >= rules.least_inputs && count <= rules.most_inputs) return;
   std::string must = std::to_string(rules.least_inputs);
-  if (rules.most_inputs == SIZE_MAX) must = "at least " + must;
-  else if (rules.most_inputs != rules.least_inputs) must += " to " + std::to_string(rules.most_inputs);
+  if (rules.most_inputs == SIZE_MAX)
+    must = "at least " + must;
+  else if (rules.most_inputs != rules.least_inputs)
+    must += " to " + std::to_string(rules.most_inputs);
   throw Error("", node.op + ": " + std::to_string(count) + " inputs, but it takes " + must);
 }
 
-}  // namespace
+} // namespace
 
 // ---- types, nodes ---------------------------------------------------------------------------------------------------
 
@@ -140,10 +116,10 @@ const OpRules& Graph::rules(const std::string& op) const {
   if (const OpRules* rules = find_builtin_op(op)) return *rules;
   for (const OpProvider& provider : providers_)
     if (const OpRules* rules = provider(op)) return *rules;
-  const std::string nearest = nearest_op(op);
+  const std::string near = nearest(op, builtin_ops());
   throw Error("", "there is no op \"" + op + "\"",
-              nearest.empty() ? "docs/ops.md is the vocabulary; other ops need the plugin that brings them"
-                              : "did you mean \"" + nearest + "\"?");
+              near.empty() ? "docs/ops.md is the vocabulary; other ops need the plugin that brings them"
+                           : "did you mean \"" + near + "\"?");
 }
 
 std::vector<Type> Graph::infer_types(const Node& node) const {
@@ -165,8 +141,9 @@ std::vector<Type> Graph::infer_types(const Node& node) const {
     for (size_t bit = 0, next = 0; next < addends; ++bit) {
       if (!(mask >> bit & 1)) continue;
       if (bit >= out.size() || !(last[next] == out[bit]))
-        throw Error("", node.op + ": the addend of output " + std::to_string(bit) + " is " + to_text(last[next]) +
-                            (bit < out.size() ? ", but the output is " + to_text(out[bit]) : ", but there is no such output"));
+        throw Error(
+            "", node.op + ": the addend of output " + std::to_string(bit) + " is " + to_text(last[next]) +
+                    (bit < out.size() ? ", but the output is " + to_text(out[bit]) : ", but there is no such output"));
       ++next;
     }
     return out;
@@ -205,7 +182,8 @@ ValueId Graph::add_parameter(const std::string& name, const Type& type, uint32_t
     const Value& known = values_[found->second];
     if (known.kind != ValueKind::kParameter) throw Error(name, "this name is taken by a leaf that is no parameter");
     if (!(known.type == type))
-      throw Error(name, "the parameter was " + to_text(known.type) + " at first and is asked for again as " + to_text(type),
+      throw Error(name,
+                  "the parameter was " + to_text(known.type) + " at first and is asked for again as " + to_text(type),
                   "tied parameters have one shape");
     return known.id;
   }
@@ -233,7 +211,8 @@ ValueId Graph::input(const std::string& name) {
     if (name == "segments") return 0;
     std::string names;
     for (const auto& [other, type] : declared_inputs_) names += (names.empty() ? "" : ", ") + other;
-    throw Error("", "there is no input \"" + name + "\" here", "inputs of this graph: " + (names.empty() ? "none" : names));
+    throw Error("", "there is no input \"" + name + "\" here",
+                "inputs of this graph: " + (names.empty() ? "none" : names));
   }
   if (found != leaves_.end()) throw Error(name, "this name is taken by a leaf that is no input");
   Value value;
@@ -342,8 +321,8 @@ void Graph::assign(ValueId state, ValueId value) {
   if (target.kind != ValueKind::kState && target.kind != ValueKind::kParameter)
     throw Error(target.name, "only a state or a parameter can be assigned");
   if (!(target.type == this->value(value).type))
-    throw Error(target.name, "assign: the state is " + to_text(target.type) + ", its new value " +
-                                 to_text(this->value(value).type));
+    throw Error(target.name,
+                "assign: the state is " + to_text(target.type) + ", its new value " + to_text(this->value(value).type));
   const NodeId producer = this->value(value).producer;
   const bool honoured = producer != 0 && rules(nodes_[producer].op).takes_apply;
   if (mode_ == KM_MODE_TRAIN && cursor.phase == Phase::kTail && !honoured)
@@ -412,4 +391,4 @@ ValueId Graph::find(const std::string& leaf_name) const {
   return scalar == scalars_.end() ? 0 : scalar->second;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

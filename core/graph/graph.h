@@ -19,8 +19,8 @@
 
 namespace kumiki {
 
-using ValueId = uint32_t;  // 0 = none; never reused
-using NodeId = uint32_t;   // 0 = none; never reused
+using ValueId = uint32_t; // 0 = none; never reused
+using NodeId = uint32_t;  // 0 = none; never reused
 using Shape = std::vector<int64_t>;
 using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>>;
 using Attributes = std::map<std::string, Attribute>;
@@ -47,12 +47,12 @@ struct Type {
 struct Value {
   ValueId id = 0;
   ValueKind kind = ValueKind::kActivation;
-  std::string name;  // of leaves: unique; of activations: the op's name, for people
+  std::string name; // of leaves: unique; of activations: the op's name, for people
   Type type;
   NodeId producer = 0;
   int32_t layer = -1;
   int32_t stage = 0;
-  bool varies = false;  // differs between micro-batches (inputs, "sample", "micro", "past", and what is made of them)
+  bool varies = false; // differs between micro-batches (inputs, "sample", "micro", "past", and what is made of them)
   // of parameters
   uint32_t role = KM_ROLE_REPLICATED;
   uint32_t init = KM_INIT_ZERO;
@@ -60,7 +60,7 @@ struct Value {
   bool decay = false;
   // of states: the parameter that owns it (0: not saved)
   ValueId owner = 0;
-  double constant = 0;  // of constants
+  double constant = 0; // of constants
 };
 
 struct Node {
@@ -73,8 +73,8 @@ struct Node {
   int32_t stage = 0;
   Phase phase = Phase::kBody;
   Part part = Part::kForward;
-  NodeId derived_from = 0;  // the forward node whose derivative this is
-  std::string origin;       // who added it: "model gpt", "autodiff", "optimizer adamw", …
+  NodeId derived_from = 0; // the forward node whose derivative this is
+  std::string origin;      // who added it: "model gpt", "autodiff", "optimizer adamw", …
 
   int64_t i64(std::string_view name, int64_t otherwise = 0) const;
   double f64(std::string_view name, double otherwise = 0) const;
@@ -94,7 +94,7 @@ struct OpRules {
   bool takes_apply = false;
   // Bits that the attribute `accumulate` may have; its addends are checked and taken off before `shape` sees the inputs.
   uint32_t accumulates = 0;
-  size_t least_inputs = 0;  // without addends
+  size_t least_inputs = 0; // without addends
   size_t most_inputs = SIZE_MAX;
   // Attributes by name and KM_ATTRIBUTE_* type; others are an Error, but for those with a dot in the name. Not asked of
   // ops that come from a provider (any_attributes).
@@ -108,19 +108,20 @@ using OpProvider = std::function<const OpRules*(const std::string& op)>;
 class Graph {
  public:
   explicit Graph(uint32_t mode = KM_MODE_TRAIN);
-  Graph(const Graph&) = default;  // a deep copy: evaluation keeps the forward graph
+  Graph(const Graph&) = default; // a deep copy: evaluation keeps the forward graph
   Graph& operator=(const Graph&) = delete;
 
   uint32_t mode() const { return mode_; }
   void add_provider(OpProvider provider);
-  const OpRules& rules(const std::string& op) const;  // throws Error: unknown op, "did you mean"
+  const OpRules& rules(const std::string& op) const; // throws Error: unknown op, "did you mean"
 
   // -- leaves --
-  ValueId add_parameter(const std::string& name, const Type&, uint32_t role, uint32_t init, double init_std, bool decay);
-  ValueId input(const std::string& name);   // as declared; "segments" that nobody declared is 0, other names an Error
+  ValueId add_parameter(const std::string& name, const Type&, uint32_t role, uint32_t init, double init_std,
+                        bool decay);
+  ValueId input(const std::string& name); // as declared; "segments" that nobody declared is 0, other names an Error
   void declare_input(const std::string& name, const Type&);
   ValueId add_state(ValueId owner, const std::string& name, const Type&);
-  ValueId constant(double value);           // one value for equal constants
+  ValueId constant(double value); // one value for equal constants
   ValueId step_scalar(const std::string& name);
   // From here on step_scalar(name) is `value`, for "gradient_scale", "gradient_norm", "apply", "tokens", which the tail
   // computes; what reads the leaf that stood in for it reads `value` now.
@@ -129,10 +130,12 @@ class Graph {
   // -- nodes --
   // Outputs come from the shape rule. Inserted at the cursor, with the cursor's layer, stage, phase, part and origin.
   std::vector<ValueId> add(const std::string& op, const std::vector<ValueId>& inputs, Attributes attributes = {});
-  ValueId add1(const std::string& op, const std::vector<ValueId>& inputs, Attributes attributes = {});  // the first output
-  void assign(ValueId state, ValueId value);  // in the tail: through select(apply, value, state) unless the producer takes apply
+  ValueId add1(const std::string& op, const std::vector<ValueId>& inputs,
+               Attributes attributes = {}); // the first output
+  void assign(ValueId state,
+              ValueId value); // in the tail: through select(apply, value, state) unless the producer takes apply
   void set_output(const std::string& name, ValueId value);
-  ValueId output(const std::string& name) const;  // 0: none
+  ValueId output(const std::string& name) const; // 0: none
   const std::map<std::string, ValueId>& outputs() const { return outputs_; }
 
   // -- reading --
@@ -141,14 +144,14 @@ class Graph {
   const Node& node(NodeId id) const;
   Node& node(NodeId id);
   bool alive(NodeId id) const;
-  const std::vector<NodeId>& order() const { return order_; }  // topological
-  std::vector<NodeId> users(ValueId id) const;                 // in order
-  std::vector<ValueId> values() const;                         // all that a node or output uses, and all leaves
-  const std::vector<ValueId>& parameters() const { return parameters_; }  // in order of declaration
+  const std::vector<NodeId>& order() const { return order_; } // topological
+  std::vector<NodeId> users(ValueId id) const;                // in order
+  std::vector<ValueId> values() const;                        // all that a node or output uses, and all leaves
+  const std::vector<ValueId>& parameters() const { return parameters_; } // in order of declaration
   const std::vector<ValueId>& states() const { return states_; }
-  ValueId find(const std::string& leaf_name) const;            // parameter, state or input, else step scalar; 0: none
-  bool precedes(NodeId a, NodeId b) const;                     // in order; constant time
-  NodeId next(NodeId id) const;                                // in order; 0: the first, and the end. Also after an erased node
+  ValueId find(const std::string& leaf_name) const; // parameter, state or input, else step scalar; 0: none
+  bool precedes(NodeId a, NodeId b) const;          // in order; constant time
+  NodeId next(NodeId id) const;                     // in order; 0: the first, and the end. Also after an erased node
   // The final gradient of each parameter (set by autodiff: the output of `accumulate`).
   std::map<ValueId, ValueId>& gradients() { return gradients_; }
   const std::map<ValueId, ValueId>& gradients() const { return gradients_; }
@@ -156,29 +159,29 @@ class Graph {
   // -- rewriting --
   // Inputs of nodes change only through these, so that the index of readers stays true (check() sees to it). References to
   // nodes and values stay valid when others are added.
-  void replace_uses(ValueId old_value, ValueId now, NodeId except = 0);  // outputs and gradients move along; same type
-  void replace_input(NodeId node, size_t input, ValueId now);            // then infer(node), if the type is another
-  void move_before(NodeId node, NodeId place);                           // place 0: to the end
-  void erase(NodeId node);            // must be unused
-  void erase_dead();                  // nodes that lead to no output, assign or gradient
-  void infer(NodeId node);            // shape rule again, after attributes or inputs changed; not of its readers
+  void replace_uses(ValueId old_value, ValueId now, NodeId except = 0); // outputs and gradients move along; same type
+  void replace_input(NodeId node, size_t input, ValueId now);           // then infer(node), if the type is another
+  void move_before(NodeId node, NodeId place);                          // place 0: to the end
+  void erase(NodeId node);                                              // must be unused
+  void erase_dead();       // nodes that lead to no output, assign or gradient
+  void infer(NodeId node); // shape rule again, after attributes or inputs changed; not of its readers
 
   // -- cursor: what is added takes these --
   struct Cursor {
-    NodeId before = 0;  // 0: at the end
+    NodeId before = 0; // 0: at the end
     int32_t layer = -1;
     int32_t stage = 0;
     Phase phase = Phase::kBody;
     Part part = Part::kForward;
     NodeId derived_from = 0;
     std::string origin;
-    bool share = false;  // autodiff: an equal node of the same derived_from is used again
-    bool moved = false;  // by stand_before or stand_after: stand_at_end goes back
+    bool share = false; // autodiff: an equal node of the same derived_from is used again
+    bool moved = false; // by stand_before or stand_after: stand_at_end goes back
   };
   Cursor cursor;
-  void stand_before(NodeId node);  // position, layer, stage, phase, part of the node
+  void stand_before(NodeId node); // position, layer, stage, phase, part of the node
   void stand_after(NodeId node);
-  void stand_at_end();             // as it was before the first stand_before or stand_after
+  void stand_at_end(); // as it was before the first stand_before or stand_after
 
   // Throws Error naming the first thing that is wrong: order, dangling ids, types, phases (the tail reads nothing that varies,
   // the head reads leaves and head only), an assign of another type, two assigns of one state.
@@ -198,18 +201,18 @@ class Graph {
   void spread_varies(NodeId node);
 
   uint32_t mode_;
-  std::deque<Value> values_;  // by id; [0] unused
-  std::deque<Node> nodes_;    // by id; [0] unused; erased ones have no op
+  std::deque<Value> values_; // by id; [0] unused
+  std::deque<Node> nodes_;   // by id; [0] unused; erased ones have no op
   std::vector<NodeId> order_;
   // By node: rises along order_, with gaps, so that two nodes compare in constant time and one goes between without
   // numbering the rest again. An erased node keeps its own: a walk can go on from it.
   std::vector<uint64_t> labels_;
   std::vector<std::vector<NodeId>> users_;                  // by value; unordered, once for each input that reads it
-  std::unordered_map<NodeId, std::vector<NodeId>> derived_;  // by forward node: what the cursor's share looks through
+  std::unordered_map<NodeId, std::vector<NodeId>> derived_; // by forward node: what the cursor's share looks through
   std::map<std::string, ValueId> leaves_;                   // parameters, states, inputs
   std::map<std::string, ValueId> scalars_;
   std::vector<ValueId> parameters_, states_;
-  std::map<uint64_t, ValueId> constants_;                   // by the bits of the double
+  std::map<uint64_t, ValueId> constants_; // by the bits of the double
   std::map<std::string, Type> declared_inputs_;
   std::map<std::string, ValueId> outputs_;
   std::map<ValueId, ValueId> gradients_;
@@ -226,7 +229,7 @@ void autodiff(Graph& graph);
 // One line a node: `%12:f32[4,64,128] = matmul(%3:tokens, %9:wte) {transpose_b=1}  body/F layer 3`. And as Graphviz.
 std::string to_text(const Graph& graph);
 std::string to_graphviz(const Graph& graph);
-std::string to_text(const Type& type);  // "f32[4,64,128]"
+std::string to_text(const Type& type); // "f32[4,64,128]"
 std::string to_text(const Graph& graph, const Node& node);
 
 // The built-in rules (ops.cc).
@@ -250,4 +253,4 @@ struct Cost {
 };
 Cost cost(const Graph& graph, const Node& node);
 
-}  // namespace kumiki
+} // namespace kumiki

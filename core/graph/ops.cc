@@ -21,20 +21,22 @@ void wrong(const Node& node, const std::string& sentence) { throw Error("", node
 
 void expect_dtype(const Node& node, const Types& in, size_t index, const char* name, uint32_t dtype) {
   if (in[index].dtype == dtype) return;
-  wrong(node, std::string(name) + " is " + to_text(in[index]) + ", but must be " + to_text(Type{dtype, in[index].shape}));
+  wrong(node,
+        std::string(name) + " is " + to_text(in[index]) + ", but must be " + to_text(Type{dtype, in[index].shape}));
 }
 
 void expect_type(const Node& node, const Types& in, size_t index, const char* name, const Type& type) {
   if (in[index] == type) return;
   std::string others;
   for (size_t i = 0; i < in.size(); ++i) others += (i ? ", " : "") + to_text(in[i]);
-  wrong(node, std::string(name) + " is " + to_text(in[index]) + ", but must be " + to_text(type) + " (inputs: " + others + ")");
+  wrong(node, std::string(name) + " is " + to_text(in[index]) + ", but must be " + to_text(type) +
+                  " (inputs: " + others + ")");
 }
 
 void expect_rank(const Node& node, const Types& in, size_t index, const char* name, size_t least, size_t most) {
   const size_t rank = in[index].shape.size();
   if (rank >= least && rank <= most) return;
-  const std::string must = least == most       ? std::to_string(least)
+  const std::string must = least == most      ? std::to_string(least)
                            : most == SIZE_MAX ? "at least " + std::to_string(least)
                                               : std::to_string(least) + " to " + std::to_string(most);
   wrong(node, std::string(name) + " is " + to_text(in[index]) + ", but its rank must be " + must);
@@ -84,8 +86,8 @@ const std::map<std::string, OpRules>& table() {
   return rules;
 }
 
-}  // namespace
-}  // namespace ops
+} // namespace
+} // namespace ops
 
 const OpRules* find_builtin_op(const std::string& name) {
   const auto found = ops::table().find(name);
@@ -98,4 +100,4 @@ std::vector<std::string> builtin_ops() {
   return names;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

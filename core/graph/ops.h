@@ -43,11 +43,11 @@ uint32_t dtype_attribute(const Node& node);
 
 Type scalar(uint32_t dtype = KM_F32);
 Type vector(int64_t n);
-Shape leading(const Shape& shape);  // without the last dimension
+Shape leading(const Shape& shape); // without the last dimension
 Type with_last(const Type& type, int64_t last);
 int64_t last(const Type& type);
 
 // The derivative through output `output` is not known; throws if it is asked for.
 void no_gradient_through(const Node& node, const Gradients& gradients, size_t output, const char* name);
 
-}  // namespace kumiki::ops
+} // namespace kumiki::ops

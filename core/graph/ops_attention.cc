@@ -120,7 +120,8 @@ Types add_position_backward_shape(const Node& node, const Types& in) {
   expect_rank(node, in, 0, "dy", 3, 3);
   const int64_t rows = node.i64("rows");
   if (rows < in[0].shape[1])
-    wrong(node, "dy is " + to_text(in[0]) + ", but attribute rows is " + std::to_string(rows) + ", less than its tokens");
+    wrong(node,
+          "dy is " + to_text(in[0]) + ", but attribute rows is " + std::to_string(rows) + ", less than its tokens");
   return {Type{KM_F32, {rows, in[0].shape[2]}}};
 }
 
@@ -143,7 +144,7 @@ Types last_token_shape(const Node& node, const Types& in) {
   return {Type{KM_F32, {in[0].shape[0], in[0].shape[2]}}};
 }
 
-}  // namespace
+} // namespace
 
 std::vector<OpRules> attention() {
   const std::vector<AttributeRule> attributes = {i64("head_width"), text("mask"), f64("scale")};
@@ -160,4 +161,4 @@ std::vector<OpRules> attention() {
   return rules;
 }
 
-}  // namespace kumiki::ops
+} // namespace kumiki::ops

@@ -8,7 +8,8 @@ Types binary_shape(const Node& node, const Types& in) {
   expect_f32(node, in);
   if (in[0].shape.empty()) return {in[1]};
   if (in[1].shape.empty() || in[0] == in[1]) return {in[0]};
-  wrong(node, "a is " + to_text(in[0]) + ", b is " + to_text(in[1]) + ", but both must have the same shape, or one of them []");
+  wrong(node, "a is " + to_text(in[0]) + ", b is " + to_text(in[1]) +
+                  ", but both must have the same shape, or one of them []");
 }
 
 Types unary_shape(const Node& node, const Types& in) {
@@ -26,10 +27,11 @@ void expect_no_broadcast(const Graph& graph, const Node& node, size_t input) {
 
 using Binary = ValueId (*)(Graph&, const Node&, size_t input, ValueId g);
 OpRules binary(const char* name, Binary derivative) {
-  return rule(name, 2, 2, {}, binary_shape, [derivative](Graph& graph, const Node& node, size_t input, const Gradients& g) {
-    expect_no_broadcast(graph, node, input);
-    return derivative(graph, node, input, g[0]);
-  });
+  return rule(name, 2, 2, {}, binary_shape,
+              [derivative](Graph& graph, const Node& node, size_t input, const Gradients& g) {
+                expect_no_broadcast(graph, node, input);
+                return derivative(graph, node, input, g[0]);
+              });
 }
 
 // 1 where input 0 is the one that maximum (minimum) took, else 0; ties go to input 1.
@@ -46,10 +48,12 @@ ValueId extremum_derivative(Graph& graph, const Node& node, size_t input, ValueI
 std::vector<OpRules> binaries() {
   return {
       binary("add", [](Graph&, const Node&, size_t, ValueId g) { return g; }),
-      binary("subtract",
-             [](Graph& graph, const Node&, size_t input, ValueId g) { return input == 0 ? g : graph.add1("negate", {g}); }),
-      binary("multiply", [](Graph& graph, const Node& node, size_t input,
-                            ValueId g) { return graph.add1("multiply", {g, node.inputs[1 - input]}); }),
+      binary("subtract", [](Graph& graph, const Node&, size_t input,
+                            ValueId g) { return input == 0 ? g : graph.add1("negate", {g}); }),
+      binary("multiply",
+             [](Graph& graph, const Node& node, size_t input, ValueId g) {
+               return graph.add1("multiply", {g, node.inputs[1 - input]});
+             }),
       binary("divide",
              [](Graph& graph, const Node& node, size_t input, ValueId g) {
                if (input == 0) return graph.add1("divide", {g, node.inputs[1]});
@@ -93,8 +97,14 @@ std::vector<OpRules> unaries() {
             [](Graph& graph, const Node&, ValueId, ValueId y, ValueId g) {
               return graph.add1("negate", {graph.add1("multiply", {g, graph.add1("square", {y})})});
             }),
-      unary("exp", [](Graph& graph, const Node&, ValueId, ValueId y, ValueId g) { return graph.add1("multiply", {g, y}); }),
-      unary("log", [](Graph& graph, const Node&, ValueId x, ValueId, ValueId g) { return graph.add1("divide", {g, x}); }),
+      unary("exp",
+            [](Graph& graph, const Node&, ValueId, ValueId y, ValueId g) {
+              return graph.add1("multiply", {g, y});
+            }),
+      unary("log",
+            [](Graph& graph, const Node&, ValueId x, ValueId, ValueId g) {
+              return graph.add1("divide", {g, x});
+            }),
       unary("abs",
             [](Graph& graph, const Node&, ValueId x, ValueId, ValueId g) {
               return graph.add1("multiply", {g, graph.add1("sign", {x})});
@@ -105,9 +115,13 @@ std::vector<OpRules> unaries() {
               return graph.add1("subtract", {g, graph.add1("multiply", {g, graph.add1("square", {y})})});
             }),
       unary("gelu",
-            [](Graph& graph, const Node&, ValueId x, ValueId, ValueId g) { return graph.add1("gelu_backward", {g, x}); }),
+            [](Graph& graph, const Node&, ValueId x, ValueId, ValueId g) {
+              return graph.add1("gelu_backward", {g, x});
+            }),
       unary("silu",
-            [](Graph& graph, const Node&, ValueId x, ValueId, ValueId g) { return graph.add1("silu_backward", {g, x}); }),
+            [](Graph& graph, const Node&, ValueId x, ValueId, ValueId g) {
+              return graph.add1("silu_backward", {g, x});
+            }),
   };
 }
 
@@ -120,15 +134,19 @@ Types same_shapes(const Node& node, const Types& in, const std::vector<const cha
 std::vector<OpRules> activations() {
   std::vector<OpRules> rules;
   for (const char* name : {"gelu_backward", "silu_backward"}) {
-    rules.push_back(
-        rule(name, 2, 2, {}, [](const Node& node, const Types& in) { return same_shapes(node, in, {"dy", "x"}); }));
+    rules.push_back(rule(name, 2, 2, {}, [](const Node& node, const Types& in) {
+      return same_shapes(node, in, {"dy", "x"});
+    }));
     rules.back().accumulates = 1;
   }
-  rules.push_back(rule("swiglu", 2, 2, {},
-                       [](const Node& node, const Types& in) { return same_shapes(node, in, {"gate", "up"}); },
-                       [](Graph& graph, const Node& node, size_t input, const Gradients& g) {
-                         return graph.add("swiglu_backward", {g[0], node.inputs[0], node.inputs[1]})[input];
-                       }));
+  rules.push_back(rule(
+      "swiglu", 2, 2, {},
+      [](const Node& node, const Types& in) {
+        return same_shapes(node, in, {"gate", "up"});
+      },
+      [](Graph& graph, const Node& node, size_t input, const Gradients& g) {
+        return graph.add("swiglu_backward", {g[0], node.inputs[0], node.inputs[1]})[input];
+      }));
   rules.push_back(rule("swiglu_backward", 3, 3, {}, [](const Node& node, const Types& in) {
     same_shapes(node, in, {"dy", "gate", "up"});
     return Types{in[0], in[0]};
@@ -144,13 +162,14 @@ Types select_shape(const Node& node, const Types& in) {
 }
 ValueId select_derivative(Graph& graph, const Node& node, size_t input, const Gradients& g) {
   if (input == 0) return 0;
-  const ValueId chosen = graph.add1("square", {graph.add1("sign", {node.inputs[0]})});  // 1 where c is not 0
+  const ValueId chosen = graph.add1("square", {graph.add1("sign", {node.inputs[0]})}); // 1 where c is not 0
   const ValueId first = graph.add1("multiply", {g[0], chosen});
   return input == 1 ? first : graph.add1("subtract", {g[0], first});
 }
 
 Types cast_shape(const Node& node, const Types& in) {
-  if (in[0].dtype != KM_F32 && in[0].dtype != KM_BF16) wrong(node, "x is " + to_text(in[0]) + ", but must be f32 or bf16");
+  if (in[0].dtype != KM_F32 && in[0].dtype != KM_BF16)
+    wrong(node, "x is " + to_text(in[0]) + ", but must be f32 or bf16");
   return {Type{dtype_attribute(node), in[0].shape}};
 }
 
@@ -174,17 +193,17 @@ Types dropout_shape(const Node& node, const Types& in) {
 
 std::vector<OpRules> others() {
   std::vector<OpRules> rules;
-  rules.push_back(rule("scale", 1, 1, {f64("factor")}, unary_shape,
-                       [](Graph& graph, const Node& node, size_t, const Gradients& g) {
-                         return scaled(graph, g[0], node.f64("factor", 1));
-                       }));
+  rules.push_back(
+      rule("scale", 1, 1, {f64("factor")}, unary_shape, [](Graph& graph, const Node& node, size_t, const Gradients& g) {
+        return scaled(graph, g[0], node.f64("factor", 1));
+      }));
   rules.push_back(rule("select", 3, 3, {}, select_shape, select_derivative));
   rules.push_back(rule("cast", 1, 1, {text("dtype")}, cast_shape,
                        [](Graph&, const Node&, size_t, const Gradients& g) { return g[0]; }));
-  rules.push_back(rule("bias_add", 2, 2, {}, bias_add_shape,
-                       [](Graph& graph, const Node&, size_t input, const Gradients& g) {
-                         return input == 0 ? g[0] : graph.add1("sum_rows", {g[0]});
-                       }));
+  rules.push_back(
+      rule("bias_add", 2, 2, {}, bias_add_shape, [](Graph& graph, const Node&, size_t input, const Gradients& g) {
+        return input == 0 ? g[0] : graph.add1("sum_rows", {g[0]});
+      }));
   rules.push_back(rule("dropout", 3, 3, {f64("probability"), i64("stream")}, dropout_shape,
                        [](Graph& graph, const Node& node, size_t input, const Gradients& g) -> ValueId {
                          if (input != 0) return 0;
@@ -206,16 +225,18 @@ std::vector<OpRules> sums() {
     return Types{vector(last(in[0]))};
   }));
   rules.back().accumulates = 1;
-  rules.push_back(rule("sum_squares", 1, 1, {}, to_scalar, [](Graph& graph, const Node& node, size_t, const Gradients& g) {
-    return graph.add1("multiply", {node.inputs[0], scaled(graph, g[0], 2)});
-  }));
-  rules.push_back(rule("tensor_norm", 1, 1, {}, to_scalar, [](Graph& graph, const Node& node, size_t, const Gradients& g) {
-    return graph.add1("multiply", {node.inputs[0], graph.add1("divide", {g[0], node.outputs[0]})});
-  }));
+  rules.push_back(
+      rule("sum_squares", 1, 1, {}, to_scalar, [](Graph& graph, const Node& node, size_t, const Gradients& g) {
+        return graph.add1("multiply", {node.inputs[0], scaled(graph, g[0], 2)});
+      }));
+  rules.push_back(
+      rule("tensor_norm", 1, 1, {}, to_scalar, [](Graph& graph, const Node& node, size_t, const Gradients& g) {
+        return graph.add1("multiply", {node.inputs[0], graph.add1("divide", {g[0], node.outputs[0]})});
+      }));
   return rules;
 }
 
-}  // namespace
+} // namespace
 
 std::vector<OpRules> elementwise() {
   std::vector<OpRules> all;
@@ -224,4 +245,4 @@ std::vector<OpRules> elementwise() {
   return all;
 }
 
-}  // namespace kumiki::ops
+} // namespace kumiki::ops

@@ -23,7 +23,8 @@ Types embedding_backward_shape(const Node& node, const Types& in) {
   expect_dtype(node, in, 0, "tokens", KM_I32);
   expect_dtype(node, in, 1, "dy", KM_F32);
   if (in[1].shape.empty() || leading(in[1].shape) != in[0].shape)
-    wrong(node, "tokens are " + to_text(in[0]) + ", dy is " + to_text(in[1]) + ": dy needs one more dimension, else the same");
+    wrong(node, "tokens are " + to_text(in[0]) + ", dy is " + to_text(in[1]) +
+                    ": dy needs one more dimension, else the same");
   const int64_t rows = node.i64("rows");
   if (rows < 1) wrong(node, "attribute rows is " + std::to_string(rows) + ", but must be the rows of the table");
   return {Type{KM_F32, {rows, last(in[1])}}};
@@ -41,7 +42,7 @@ Types cross_entropy_shape(const Node& node, const Types& in) {
 }
 
 ValueId cross_entropy_derivative(Graph& graph, const Node& node, size_t input, const Gradients& g) {
-  if (input != 0 || !g[0]) return 0;  // how many targets there are does not depend on the logits
+  if (input != 0 || !g[0]) return 0; // how many targets there are does not depend on the logits
   return graph.add1("cross_entropy_backward", {node.inputs[0], node.inputs[1], g[0]});
 }
 
@@ -77,7 +78,7 @@ Types projection_cross_entropy_train_shape(const Node& node, const Types& in) {
   return {scalar(), scalar(), Type{KM_F32, in[0].shape}, Type{KM_F32, in[1].shape}};
 }
 
-}  // namespace
+} // namespace
 
 std::vector<OpRules> losses() {
   std::vector<OpRules> rules = {
@@ -93,4 +94,4 @@ std::vector<OpRules> losses() {
   return rules;
 }
 
-}  // namespace kumiki::ops
+} // namespace kumiki::ops

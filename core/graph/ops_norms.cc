@@ -70,7 +70,7 @@ decltype(OpRules::shape) after_add(Types (*norm)(const Node&, const Types&)) {
 
 // The gradient of the norm's input (parameter = 0), weight (1) or bias (2), for the gradient dy of its output.
 struct NormValues {
-  ValueId x, weight, mean, rstd;  // mean: 0 for rmsnorm
+  ValueId x, weight, mean, rstd; // mean: 0 for rmsnorm
 };
 ValueId norm_derivative(Graph& graph, const NormValues& v, size_t parameter, ValueId dy) {
   if (v.mean == 0) {
@@ -96,14 +96,15 @@ ValueId add_norm_derivative(Graph& graph, const Node& node, size_t input, const 
   const bool layernorm = node.op == "add_layernorm";
   no_gradient_through(node, g, 2, layernorm ? "mean" : "rstd");
   if (layernorm) no_gradient_through(node, g, 3, "rstd");
-  const NormValues values{node.outputs[0], node.inputs[2], layernorm ? node.outputs[2] : 0, node.outputs[layernorm ? 3 : 2]};
+  const NormValues values{node.outputs[0], node.inputs[2], layernorm ? node.outputs[2] : 0,
+                          node.outputs[layernorm ? 3 : 2]};
   if (input >= 2) return g[1] ? norm_derivative(graph, values, input - 1, g[1]) : 0;
   if (!g[1]) return g[0];
   const ValueId ds = norm_derivative(graph, values, 0, g[1]);
   return g[0] ? graph.add1("add", {g[0], ds}) : ds;
 }
 
-}  // namespace
+} // namespace
 
 std::vector<OpRules> norms() {
   std::vector<OpRules> rules = {
@@ -117,10 +118,12 @@ std::vector<OpRules> norms() {
       rule("add_rmsnorm", 3, 3, {f64("epsilon")}, after_add(rmsnorm_shape), add_norm_derivative),
   };
   for (OpRules& r : rules) {
-    if (r.name == "layernorm_backward_weight") r.accumulates = 3;
-    else if (r.name.find("_backward") != std::string::npos) r.accumulates = 1;
+    if (r.name == "layernorm_backward_weight")
+      r.accumulates = 3;
+    else if (r.name.find("_backward") != std::string::npos)
+      r.accumulates = 1;
   }
   return rules;
 }
 
-}  // namespace kumiki::ops
+} // namespace kumiki::ops

@@ -22,7 +22,8 @@ Type product(const Node& node, const Types& in, size_t a_index, size_t b_index) 
     const int64_t sum_a = transpose_a ? rows : last(a);
     const int64_t sum_b = b.shape[transpose_b ? 1 : 0], n = b.shape[transpose_b ? 0 : 1];
     if (sum_a != sum_b)
-      wrong(node, inputs() + ": the sum runs over " + std::to_string(sum_a) + " of a, but " + std::to_string(sum_b) + " of b");
+      wrong(node, inputs() + ": the sum runs over " + std::to_string(sum_a) + " of a, but " + std::to_string(sum_b) +
+                      " of b");
     Type y{dtype_attribute(node), transpose_a ? Shape{last(a)} : leading(a.shape)};
     y.shape.push_back(n);
     return y;
@@ -45,7 +46,8 @@ ValueId product_derivative(Graph& graph, const Node& node, ValueId a, ValueId b,
   const int64_t one = 1;
   g = as_type_of(graph, g, operand == 0 ? b : a);
   if (!transpose_a) {
-    if (operand == 0) return graph.add1("matmul", {g, b}, transpose_b ? Attributes{} : Attributes{{"transpose_b", one}});
+    if (operand == 0)
+      return graph.add1("matmul", {g, b}, transpose_b ? Attributes{} : Attributes{{"transpose_b", one}});
     if (transpose_b) return graph.add1("matmul", {g, a}, {{"transpose_a", one}});
     return graph.add1("matmul", {a, g}, {{"transpose_a", one}});
   }
@@ -53,7 +55,8 @@ ValueId product_derivative(Graph& graph, const Node& node, ValueId a, ValueId b,
     if (operand == 0) return graph.add1("matmul", {b, g}, {{"transpose_b", one}});
     return graph.add1("matmul", {a, g});
   }
-  if (graph.value(a).type.shape.size() != 2) wrong(node, "with both transposed, a derivative is known only for a of rank 2");
+  if (graph.value(a).type.shape.size() != 2)
+    wrong(node, "with both transposed, a derivative is known only for a of rank 2");
   if (operand == 0) return graph.add1("matmul", {b, g}, {{"transpose_a", one}, {"transpose_b", one}});
   return graph.add1("matmul", {g, a}, {{"transpose_a", one}, {"transpose_b", one}});
 }
@@ -108,23 +111,23 @@ ValueId matmul_group_derivative(Graph& graph, const Node& node, size_t input, co
   return sum;
 }
 
-}  // namespace
+} // namespace
 
 std::vector<OpRules> products() {
   std::vector<OpRules> rules;
-  rules.push_back(rule("matmul", 2, 2, {i64("transpose_a"), i64("transpose_b"), text("dtype")},
-                       [](const Node& node, const Types& in) { return Types{product(node, in, 0, 1)}; },
-                       [](Graph& graph, const Node& node, size_t input, const Gradients& g) {
-                         return product_derivative(graph, node, node.inputs[0], node.inputs[1], input, g[0]);
-                       }));
+  rules.push_back(rule(
+      "matmul", 2, 2, {i64("transpose_a"), i64("transpose_b"), text("dtype")},
+      [](const Node& node, const Types& in) { return Types{product(node, in, 0, 1)}; },
+      [](Graph& graph, const Node& node, size_t input, const Gradients& g) {
+        return product_derivative(graph, node, node.inputs[0], node.inputs[1], input, g[0]);
+      }));
   rules.back().accumulates = 1;
-  rules.push_back(rule("matmul_bias", 3, 3,
-                       {i64("transpose_a"), i64("transpose_b"), text("dtype"), text("activation")}, matmul_bias_shape,
-                       matmul_bias_derivative));
+  rules.push_back(rule("matmul_bias", 3, 3, {i64("transpose_a"), i64("transpose_b"), text("dtype"), text("activation")},
+                       matmul_bias_shape, matmul_bias_derivative));
   rules.back().accumulates = 1;
-  rules.push_back(rule("matmul_group", 2, KM_MAX_INPUTS, {i64("n"), i64("bias"), i64("transpose_b")}, matmul_group_shape,
-                       matmul_group_derivative));
+  rules.push_back(rule("matmul_group", 2, KM_MAX_INPUTS, {i64("n"), i64("bias"), i64("transpose_b")},
+                       matmul_group_shape, matmul_group_derivative));
   return rules;
 }
 
-}  // namespace kumiki::ops
+} // namespace kumiki::ops

@@ -21,11 +21,12 @@ Types adamw_update_shape(const Node& node, const Types& in) {
 
 Types assign_shape(const Node& node, const Types& in) {
   if (!(in[0] == in[1]))
-    wrong(node, "the state is " + to_text(in[0]) + ", its new value " + to_text(in[1]) + ": they must have the same type");
+    wrong(node,
+          "the state is " + to_text(in[0]) + ", its new value " + to_text(in[1]) + ": they must have the same type");
   return {};
 }
 
-}  // namespace
+} // namespace
 
 std::vector<OpRules> updates() {
   std::vector<OpRules> rules = {
@@ -39,4 +40,4 @@ std::vector<OpRules> updates() {
   return rules;
 }
 
-}  // namespace kumiki::ops
+} // namespace kumiki::ops

@@ -74,7 +74,7 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 std::string to_text(const Type& type) {
   std::string text = std::string(dtype_name(type.dtype)) + "[";
@@ -130,8 +130,10 @@ std::string to_graphviz(const Graph& graph) {
     out << "  n" << id << " [label=\"" << escaped(node.op) << "\\n" << escaped(place_text(node)) << "\"];\n";
     for (const ValueId input : node.inputs) {
       const Value& value = graph.value(input);
-      if (value.producer) out << "  n" << value.producer << " -> n" << id << " [label=\"" << to_text(value.type) << "\"];\n";
-      else out << "  v" << input << " -> n" << id << ";\n";
+      if (value.producer)
+        out << "  n" << value.producer << " -> n" << id << " [label=\"" << to_text(value.type) << "\"];\n";
+      else
+        out << "  v" << input << " -> n" << id << ";\n";
     }
   }
   for (const auto& [name, id] : graph.outputs()) {
@@ -143,4 +145,4 @@ std::string to_graphviz(const Graph& graph) {
   return out.str();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -83,7 +83,8 @@ km_node next_node(km_graph* graph, km_node after) {
 // The caller's struct may be older and shorter, or newer and longer than ours: what both know is written.
 template <typename Info>
 void write_info(Info* out, Info ours) {
-  if (out == nullptr || out->struct_size < sizeof(uint32_t)) throw Error("", "info is NULL, or its struct_size is not set");
+  if (out == nullptr || out->struct_size < sizeof(uint32_t))
+    throw Error("", "info is NULL, or its struct_size is not set");
   const uint32_t size = out->struct_size;
   ours.struct_size = size;
   const auto* from = reinterpret_cast<const unsigned char*>(&ours);
@@ -197,9 +198,8 @@ km_value constant(km_graph* graph, double value) {
 }
 
 km_value step_scalar(km_graph* graph, const char* name) {
-  return guarded<km_value>("step_scalar", 0, [&] {
-    return of(graph).step_scalar(text_of(name, "the name of a step scalar"));
-  });
+  return guarded<km_value>("step_scalar", 0,
+                           [&] { return of(graph).step_scalar(text_of(name, "the name of a step scalar")); });
 }
 
 // ---- write ----------------------------------------------------------------------------------------------------------
@@ -211,8 +211,8 @@ void set_layer(km_graph* graph, int32_t layer) {
   });
 }
 
-km_value add_node(km_graph* graph, const char* op, const km_value* inputs, uint32_t n_inputs, const km_attribute* attributes,
-                  uint32_t n_attributes, km_value* outputs) {
+km_value add_node(km_graph* graph, const char* op, const km_value* inputs, uint32_t n_inputs,
+                  const km_attribute* attributes, uint32_t n_attributes, km_value* outputs) {
   return guarded<km_value>("add_node", 0, [&]() -> km_value {
     const std::string name = text_of(op, "the op");
     if ((n_inputs && !inputs) || (n_attributes && !attributes)) throw Error(name, "inputs or attributes are NULL");
@@ -273,19 +273,39 @@ km_status erase(km_graph* graph, km_node id) {
 
 km_status before(km_graph* graph, km_node id) {
   return guarded<km_status>("before", KM_ERROR_PLUGIN, [&] {
-    if (id) of(graph).stand_before(id);
-    else of(graph).stand_at_end();
+    if (id)
+      of(graph).stand_before(id);
+    else
+      of(graph).stand_at_end();
     return KM_OK;
   });
 }
 
 constexpr km_graph_service kService = {
-    sizeof(km_graph_service), 0, next_node, node_info,   attribute, value_info, users,        mode,
-    add_parameter,            input, add_state, constant, step_scalar, set_layer, add_node,   assign,
-    set_output,               replace_uses, set_attribute, erase, before,
+    sizeof(km_graph_service),
+    0,
+    next_node,
+    node_info,
+    attribute,
+    value_info,
+    users,
+    mode,
+    add_parameter,
+    input,
+    add_state,
+    constant,
+    step_scalar,
+    set_layer,
+    add_node,
+    assign,
+    set_output,
+    replace_uses,
+    set_attribute,
+    erase,
+    before,
 };
 
-}  // namespace
+} // namespace
 
 const km_graph_service* graph_service() { return &kService; }
 
@@ -316,4 +336,4 @@ std::vector<km_attribute> to_abi(const Attributes& attributes) {
   return out;
 }
 
-}  // namespace kumiki
+} // namespace kumiki
