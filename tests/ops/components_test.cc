@@ -56,7 +56,7 @@ void check_variants(const KernelsPlugin& kernels, const Problem& p, const std::v
       in_place.in_place_input = static_cast<int>(i);
       in_place.addends_apart = (plain.support.flags & KM_SUPPORT_ADDEND_APART) != 0;
       if (p.addends && !in_place.addends_apart) continue;
-      same_bits(in_place, "output " + std::to_string(o) + " in input " + std::to_string(i));
+      same_bits(in_place, numbered("output ", o) + numbered(" in input ", i));
     }
 }
 

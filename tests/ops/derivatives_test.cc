@@ -86,7 +86,7 @@ using Named = std::map<std::string, Tensor>;
 double loss(const std::vector<Tensor>& outputs, const Named& values, size_t weighted) {
   double sum = 0;
   for (size_t o = 0; o < weighted; ++o) {
-    const Tensor& w = values.at("w" + std::to_string(o));
+    const Tensor& w = values.at(numbered("w", o));
     for (int64_t i = 0; i < w.size(); ++i) sum += w.at(i) * outputs[o].at(i);
   }
   return sum;
@@ -134,8 +134,8 @@ TEST_CASE("backward ops are the derivatives of their forward ops") {
     Named values;
     for (size_t i = 0; i < inputs.size(); ++i) values[p.input_names[i]] = inputs[i];
     for (size_t o = 0; o < outputs.size(); ++o) {
-      values["y" + std::to_string(o)] = outputs[o];
-      Tensor& w = values["w" + std::to_string(o)] = outputs[o];
+      values[numbered("y", o)] = outputs[o];
+      Tensor& w = values[numbered("w", o)] = outputs[o];
       for (int64_t i = 0; i < w.size(); ++i) w.set(i, static_cast<double>(random() % 2001) / 1000 - 1);
     }
     run_steps(pair, values, evaluate);

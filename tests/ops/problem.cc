@@ -260,6 +260,12 @@ void add_inputs(Problem& p, const Row& row, std::map<std::string, std::string>& 
 
 } // namespace
 
+std::string numbered(const char* prefix, size_t number) {
+  std::string text = prefix;
+  text += std::to_string(number);
+  return text;
+}
+
 Tensor make_tensor(uint32_t dtype, const std::vector<int64_t>& dims) {
   Tensor t;
   t.type = tensor_of(dtype, dims);

@@ -32,6 +32,9 @@ struct Tensor {
   int64_t size() const { return km_elements(&type); }
 };
 
+/* "prefix7" */
+std::string numbered(const char* prefix, size_t number);
+
 Tensor make_tensor(uint32_t dtype, const std::vector<int64_t>& dims);
 
 /* Move-only in spirit: the op's strings point into `texts`; so it is kept by unique address (std::deque does not move

@@ -104,7 +104,7 @@ const std::vector<Derived>& derived() {
 
 std::string shape_text(const km_tensor& t) {
   std::string text;
-  for (uint32_t i = 0; i < t.rank; ++i) text += (i ? "x" : "") + std::to_string(t.dims[i]);
+  for (uint32_t i = 0; i < t.rank; ++i) text += numbered(i ? "x" : "", static_cast<size_t>(t.dims[i]));
   return t.rank ? text : "[]";
 }
 

@@ -76,13 +76,13 @@ Memory lay_out(const Problem& p, const std::vector<Tensor>& inputs, const RunOpt
 
 void check_after(const KernelsPlugin& kernels, const Problem& p, const std::vector<Tensor>& inputs, Memory& memory) {
   for (size_t i = 0; i < memory.own.size(); ++i)
-    if (!memory.own[i].guards_stand()) blame(kernels, p, "wrote outside of buffer " + std::to_string(i));
+    if (!memory.own[i].guards_stand()) blame(kernels, p, numbered("wrote outside of buffer ", i));
   for (size_t i = 0; i < inputs.size(); ++i) {
     bool is_output = false;
     for (size_t o = inputs.size(); o < memory.place.size(); ++o) is_output |= memory.place[o] == i;
     if (!is_output && !inputs[i].bytes.empty() &&
         std::memcmp(memory.own[i].data(), inputs[i].bytes.data(), inputs[i].bytes.size()) != 0)
-      blame(kernels, p, "changed its input " + std::to_string(i));
+      blame(kernels, p, numbered("changed its input ", i));
   }
 }
 
