@@ -187,11 +187,14 @@ const Component* Registry::try_find(const std::string& kind, const std::string& 
   const std::pair<std::string, std::string> key(kind, name);
   if (const auto found = components_.find(key); found != components_.end()) return found->second.get();
   if (all_loaded_ || name.find('/') != std::string::npos) return nullptr;
-  for (const std::string& folder : folders_) {
-    const std::string real = real_path_of((files::path(folder) / (name + ".so")).string());
-    if (real.empty()) continue;
-    load(real);
-    if (const auto found = components_.find(key); found != components_.end()) return found->second.get();
+  // By the component's name, then by its kind: one file may hold all data components.
+  for (const std::string& file : {name + ".so", kind + ".so"}) {
+    for (const std::string& folder : folders_) {
+      const std::string real = real_path_of((files::path(folder) / file).string());
+      if (real.empty()) continue;
+      load(real);
+      if (const auto found = components_.find(key); found != components_.end()) return found->second.get();
+    }
   }
   load_all();
   const auto found = components_.find(key);

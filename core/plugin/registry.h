@@ -53,7 +53,7 @@ class Registry {
   void add_file(const std::string& path, const std::string& base = "", const std::string& where = "");
   void pin(const std::string& file_name, const std::string& sha256_hex, const std::string& where = "");
 
-  // The component; loads the plugin if need be: first FOLDER/NAME.so, then all files. Throws Error with "did you mean".
+  // The component; loads the plugin if need be: FOLDER/NAME.so, then FOLDER/KIND.so, then all files. Throws Error with "did you mean".
   // Never moves: keep the reference. [main]
   const Component& find(const std::string& kind, const std::string& name);
   // The same for what a configuration names; the Error points at the place in the file.

@@ -1,0 +1,162 @@
+#include "core/cli/doctor_command.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/graph/graph.h"
+#include "core/plugin/options.h"
+#include "core/plugin/registry.h"
+#include "core/run/pool.h"
+#include "kumiki/kernels.h"
+
+namespace kumiki {
+namespace {
+
+void row(const std::string& name, const std::string& value) { std::printf("%-18s %s\n", name.c_str(), value.c_str()); }
+
+std::string first_line(const std::string& path) {
+  std::ifstream in(path);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
+
+// The value of "name : value" in a file of /proc; the first that is there.
+std::string proc_value(const std::string& path, const std::string& name) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind(name, 0) != 0) continue;
+    const size_t colon = line.find(':');
+    if (colon == std::string::npos) continue;
+    if (line.find_first_not_of(" \t", name.size()) != colon) continue;  // a longer name
+    const size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+std::string gigabytes(const std::string& kilobytes) {
+  if (kilobytes.empty()) return "unknown";
+  char out[64];
+  std::snprintf(out, sizeof(out), "%.1f GiB", std::strtod(kilobytes.c_str(), nullptr) / (1024.0 * 1024.0));
+  return out;
+}
+
+// Each pair (package, core) is one core; its threads are further lines of it.
+size_t physical_cores() {
+  std::set<std::string> cores;
+  for (unsigned i = 0; i < 4096; ++i) {
+    const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(i) + "/topology/";
+    if (!std::filesystem::exists(folder)) break;
+    cores.insert(first_line(folder + "physical_package_id") + "/" + first_line(folder + "core_id"));
+  }
+  return cores.size();
+}
+
+void show_processor() {
+  std::string model = proc_value("/proc/cpuinfo", "model name");
+  if (model.empty()) model = "implementer " + proc_value("/proc/cpuinfo", "CPU implementer") + ", part " + proc_value("/proc/cpuinfo", "CPU part");
+  row("processor", model);
+  row("cores", std::to_string(physical_cores()) + " (" + std::to_string(std::thread::hardware_concurrency()) + " threads), " +
+                   std::to_string(allowed_cores().size()) + " for this process");
+  for (int i = 0; i < 8; ++i) {
+    const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
+    const std::string size = first_line(folder + "size");
+    if (size.empty()) continue;
+    row("cache L" + first_line(folder + "level"), size + " " + first_line(folder + "type") + ", shared by cores " +
+                                                      first_line(folder + "shared_cpu_list"));
+  }
+  std::string flags = proc_value("/proc/cpuinfo", "flags");
+  if (flags.empty()) flags = proc_value("/proc/cpuinfo", "Features");
+  static const std::set<std::string> interesting = {
+      "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_bf16", "avx512_vnni", "avx512_fp16",
+      "avx_vnni", "amx_bf16", "amx_int8", "amx_tile", "asimd", "fphp", "asimdhp", "bf16", "sve", "sve2", "svebf16", "sme"};
+  std::istringstream words(flags);
+  std::string found;
+  for (std::string word; words >> word;) {
+    if (interesting.count(word)) found += (found.empty() ? "" : " ") + word;
+  }
+  row("SIMD", found.empty() ? "none that is known here" : found);
+}
+
+void show_memory() {
+  row("memory", gigabytes(proc_value("/proc/meminfo", "MemTotal")) + ", free " +
+                    gigabytes(proc_value("/proc/meminfo", "MemAvailable")));
+  const std::string transparent = first_line("/sys/kernel/mm/transparent_hugepage/enabled");
+  row("huge pages", "transparent: " + (transparent.empty() ? "not offered" : transparent) + "; reserved: " +
+                        proc_value("/proc/meminfo", "HugePages_Total") + " of " + proc_value("/proc/meminfo", "Hugepagesize"));
+}
+
+void show_environment() {
+  std::string found;
+  for (const char* name : {"OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY", "GOMP_CPU_AFFINITY",
+                           "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "SLURM_NTASKS", "PJM_MPI_PROC",
+                           "CUDA_VISIBLE_DEVICES", "KUMIKI_PLUGINS"}) {
+    if (const char* value = std::getenv(name)) found += (found.empty() ? "" : " ") + std::string(name) + "=" + value;
+  }
+  row("environment", found.empty() ? "nothing set that matters here" : found);
+}
+
+void show_build() {
+  std::string text = "compiler " __VERSION__ ", C++ " + std::to_string(__cplusplus);
+#if defined(__OPTIMIZE__)
+  text += ", optimized";
+#else
+  text += ", not optimized (build with -c opt)";
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  text += ", address sanitizer";
+#endif
+#if defined(__SANITIZE_THREAD__)
+  text += ", thread sanitizer";
+#endif
+  row("build", text);
+}
+
+void show_kernels() {
+  Registry registry;
+  registry.load_all();
+  Host host;
+  Pool pool(1, false);
+  host.set_context(&pool);
+  host.set_service(KM_PARALLEL_SERVICE, Pool::service());
+  host.set_service(KM_GRAPH_SERVICE, graph_service());
+  for (const Component* component : registry.components()) {
+    if (component->kind != "kernels") continue;
+    std::string result;
+    try {
+      const km_kernels table = table_of<km_kernels>(*component, "kernels", KM_KERNELS_VERSION);
+      const OptionValues options(*component, Table("kernels." + component->name));
+      void* self = nullptr;
+      check(table.open(host.abi(), options.get(), &self), "", "");
+      table.close(self);
+      result = "opens here";
+    } catch (const Error& error) {
+      result = std::string("does not open here: ") + error.what();
+    }
+    row("kernels " + component->name, component->plugin->version + " " + result);
+  }
+  for (const std::string& refusal : registry.refusals()) row("plugin", refusal);
+  if (registry.components().empty()) row("plugins", "none found; `kumiki plugin list` says where they are looked for");
+}
+
+}  // namespace
+
+void add_doctor_command(CLI::App& app) {
+  app.add_subcommand("doctor", "what this machine has, and which kernels open on it")->callback([] {
+    show_processor();
+    show_memory();
+    show_environment();
+    show_build();
+    show_kernels();
+  });
+}
+
+}  // namespace kumiki
