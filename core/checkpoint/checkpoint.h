@@ -30,29 +30,29 @@ using Shape = std::vector<int64_t>;
 
 // A part of a logical tensor: the elements [flat_begin, flat_end) of a box of it, both counted row-major.
 struct Slice {
-  std::string name;          // "layers.0.attention.query.weight"; optimizer state: "<parameter>/<state>"
+  std::string name; // "layers.0.attention.query.weight"; optimizer state: "<parameter>/<state>"
   uint32_t dtype = KM_F32;
-  Shape logical_shape;       // of the whole tensor
-  Shape box_offset;          // empty: zeros
-  Shape box_shape;           // empty: the logical shape
+  Shape logical_shape; // of the whole tensor
+  Shape box_offset;    // empty: zeros
+  Shape box_shape;     // empty: the logical shape
   int64_t flat_begin = 0;
-  int64_t flat_end = -1;     // -1: to the end of the box
-  const void* data = nullptr;  // dense; host memory, read during save only
-  uint64_t bytes = 0;          // of data: (flat_end - flat_begin) elements
+  int64_t flat_end = -1;      // -1: to the end of the box
+  const void* data = nullptr; // dense; host memory, read during save only
+  uint64_t bytes = 0;         // of data: (flat_end - flat_begin) elements
   // Used in place of data where that is not host memory: writes `bytes` bytes to out. Called in save, on its thread.
   std::function<void(void* out)> fetch;
 };
 
 // What a run is besides tensors. Keys that a later version added are kept apart and ignored.
 struct RunState {
-  int64_t step = 0;     // updates done
-  int64_t sample = 0;   // number of the next sample
-  int64_t tokens = 0;   // seen so far
+  int64_t step = 0;   // updates done
+  int64_t sample = 0; // number of the next sample
+  int64_t tokens = 0; // seen so far
   uint64_t seed = 0;
-  std::string config_toml;                            // the whole configuration, as resolved
-  std::map<std::string, std::string> kernel_choices;  // with kernels.select = "fastest"
-  std::map<std::string, double> numbers;              // loss_scale and the like; NaN and infinities survive
-  std::map<std::string, std::string> texts;           // any bytes: saved states of streams
+  std::string config_toml;                           // the whole configuration, as resolved
+  std::map<std::string, std::string> kernel_choices; // with kernels.select = "fastest"
+  std::map<std::string, double> numbers;             // loss_scale and the like; NaN and infinities survive
+  std::map<std::string, std::string> texts;          // any bytes: saved states of streams
 };
 
 struct WriterOptions {
@@ -61,15 +61,15 @@ struct WriterOptions {
   uint64_t shard_bytes = uint64_t{4} << 30; // a file is closed before it would grow beyond (one slice may be larger)
   int64_t rank = 0;
   int64_t ranks = 1;
-  double patience_seconds = 1800;           // rank 0 waits this long for the other ranks' parts of a checkpoint
+  double patience_seconds = 1800; // rank 0 waits this long for the other ranks' parts of a checkpoint
 };
 
 struct SaveReport {
-  int64_t step = -1;         // -1: none yet
-  uint64_t bytes = 0;        // of tensors, of this rank
-  double copy_seconds = 0;   // training stood still
-  double write_seconds = 0;  // in the writer's thread
-  std::string folder;        // the complete checkpoint; of ranks > 0: where it will be
+  int64_t step = -1;        // -1: none yet
+  uint64_t bytes = 0;       // of tensors, of this rank
+  double copy_seconds = 0;  // training stood still
+  double write_seconds = 0; // in the writer's thread
+  std::string folder;       // the complete checkpoint; of ranks > 0: where it will be
 };
 
 // Writes checkpoints while training goes on. All functions are called on one thread (the rank's main thread).
@@ -81,15 +81,15 @@ class CheckpointWriter {
   // Rank 0 makes the folder and removes what killed writers left in it. fs and clock must outlive the writer; they are used
   // on the writer's thread too. Throws Error.
   CheckpointWriter(Fs& fs, Clock& clock, WriterOptions options);
-  ~CheckpointWriter();  // waits; an error that nobody asked for is lost: call wait() before
+  ~CheckpointWriter(); // waits; an error that nobody asked for is lost: call wait() before
 
   // Copies state and slices, starts to write, returns. Waits first for the save before it. All slices of one name must agree
   // in dtype and logical shape. A checkpoint of the same step is replaced.
   void save(const RunState& state, const std::vector<Slice>& slices);
   // Until nothing is being written. Throws what went wrong, once.
   void wait();
-  bool busy() const;           // a write is under way
-  SaveReport report() const;   // of the last save that was completed
+  bool busy() const;         // a write is under way
+  SaveReport report() const; // of the last save that was completed
  private:
   struct Work;
   std::unique_ptr<Work> work_;
@@ -97,7 +97,7 @@ class CheckpointWriter {
 
 // Folder names.
 std::string checkpoint_name(int64_t step);               // "step-000001000"
-int64_t checkpoint_step(const std::string& folder_name);  // -1: no such name
+int64_t checkpoint_step(const std::string& folder_name); // -1: no such name
 
 // Complete checkpoints under `checkpoints`, oldest first, as paths. A folder that is not there holds none.
 std::vector<std::string> list_checkpoints(Fs& fs, const std::string& checkpoints);
@@ -122,15 +122,15 @@ class CheckpointReader {
 
   const std::string& folder() const { return folder_; }
   const RunState& state() const { return state_; }
-  const std::vector<StoredTensor>& tensors() const { return tensors_; }  // sorted by name
-  const StoredTensor* find(const std::string& name) const;               // nullptr: not stored
-  uint64_t bytes() const;                                                // of all files
+  const std::vector<StoredTensor>& tensors() const { return tensors_; } // sorted by name
+  const StoredTensor* find(const std::string& name) const;              // nullptr: not stored
+  uint64_t bytes() const;                                               // of all files
 
   // Elements [flat_begin, flat_end) of a box of a logical tensor to `out`, dense, in the stored dtype; empty offset and shape
   // mean the whole, flat_end -1 the end of the box. Composes the stored slices, however they were cut. Throws Error where the
   // tensor or a part of it is not stored, or the box lies outside.
-  void read(const std::string& name, const Shape& box_offset, const Shape& box_shape, int64_t flat_begin, int64_t flat_end,
-            void* out) const;
+  void read(const std::string& name, const Shape& box_offset, const Shape& box_shape, int64_t flat_begin,
+            int64_t flat_end, void* out) const;
   // Fills a slice: name, box and flat range as given, `bytes` checked, dtype and logical_shape compared with what is stored.
   void read(const Slice& wanted, void* out) const;
   // Reads all files and compares checksums. Throws as the constructor.
@@ -148,11 +148,11 @@ class CheckpointReader {
   void read_index();
   Fs& fs_;
   std::string folder_;
-  bool advise_;  // errors look for an earlier good checkpoint
+  bool advise_; // errors look for an earlier good checkpoint
   RunState state_;
   std::vector<StoredTensor> tensors_;
   std::map<std::string, std::vector<Piece>> pieces_;
-  std::vector<std::unique_ptr<File>> files_;  // of the manifest
+  std::vector<std::unique_ptr<File>> files_; // of the manifest
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -23,7 +23,7 @@ int64_t hidden_step(const std::string& name, const std::string& ending) {
   return checkpoint_step(name.substr(1, name.size() - 1 - ending.size()));
 }
 
-}  // namespace
+} // namespace
 
 std::string join_path(const std::string& folder, const std::string& name) {
   return folder.empty() || folder.back() == '/' ? folder + name : folder + "/" + name;
@@ -52,8 +52,8 @@ std::vector<std::string> list_checkpoints(Fs& fs, const std::string& checkpoints
     if (!fs.exists(join_path(path, "manifest.json"))) continue;
     const int64_t step = checkpoint_step(name);
     const int64_t replaced = hidden_step(name, kReplaced);
-    if (step >= 0) by_step[step] = path;                     // takes the place of its .replaced
-    if (replaced >= 0) by_step.emplace(replaced, path);      // stands only where there is no step-N
+    if (step >= 0) by_step[step] = path;                // takes the place of its .replaced
+    if (replaced >= 0) by_step.emplace(replaced, path); // stands only where there is no step-N
   }
   std::vector<std::string> paths;
   for (const auto& [step, path] : by_step) paths.push_back(path);
@@ -93,12 +93,7 @@ void publish_checkpoint(Fs& fs, const std::string& checkpoints, int64_t step) {
   }
   fs.remove(replaced);
   fs.rename(whole, replaced);
-  try {
-    fs.rename(partial, whole);
-  } catch (...) {
-    fs.rename(replaced, whole);
-    throw;
-  }
+  fs.rename(partial, whole); // if this fails, .replaced stands for step-N, and the next start renames it back
   fs.sync_folder(checkpoints);
   fs.remove(replaced);
 }
@@ -119,4 +114,4 @@ void keep_newest(Fs& fs, const std::string& checkpoints, int64_t keep, int64_t s
   for (const std::string& path : removed) fs.remove(path);
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -23,4 +23,4 @@ void publish_checkpoint(Fs& fs, const std::string& checkpoints, int64_t step);
 // Deletes the oldest complete checkpoints but `keep`, never that of `step`. keep 0: none is deleted.
 void keep_newest(Fs& fs, const std::string& checkpoints, int64_t keep, int64_t step);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -114,7 +114,7 @@ std::vector<FileRecord> files_from_json(const std::string& where, const json& ta
   return files;
 }
 
-}  // namespace
+} // namespace
 
 std::string state_to_json(const RunState& state) {
   json numbers = json::object(), texts = json::object();
@@ -209,4 +209,4 @@ std::vector<FileRecord> manifest_from_json(const std::string& where, const std::
   });
 }
 
-}  // namespace kumiki
+} // namespace kumiki

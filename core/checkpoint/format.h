@@ -25,19 +25,19 @@ struct StoredSlice {
   Shape logical_shape;
   Region region;
   std::string file;
-  std::string key;  // the tensor's name in that safetensors file
+  std::string key; // the tensor's name in that safetensors file
 };
 struct FileRecord {
   std::string name;
   uint64_t bytes = 0;
-  uint64_t checksum = 0;  // XXH3
+  uint64_t checksum = 0; // XXH3
 };
 
 // What one rank wrote: it hands this to rank 0 as a file.
 struct RankPart {
   std::vector<StoredSlice> slices;
   std::vector<FileRecord> files;
-  std::string error;  // not empty: this rank could not write its part
+  std::string error; // not empty: this rank could not write its part
 };
 std::string part_to_json(const RankPart& part);
 RankPart part_from_json(const std::string& where, const std::string& text);
@@ -51,4 +51,4 @@ std::vector<StoredSlice> index_from_json(const std::string& where, const std::st
 std::string manifest_to_json(const std::vector<FileRecord>& files);
 std::vector<FileRecord> manifest_from_json(const std::string& where, const std::string& text);
 
-}  // namespace kumiki
+} // namespace kumiki

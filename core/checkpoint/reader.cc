@@ -13,7 +13,7 @@ namespace kumiki {
 
 struct CheckpointReader::File {
   FileRecord record;
-  std::unique_ptr<FileMapping> map;  // of safetensors files
+  std::unique_ptr<FileMapping> map; // of safetensors files
 };
 
 struct CheckpointReader::Piece {
@@ -30,7 +30,7 @@ std::pair<std::string, std::string> split_path(std::string path) {
   return {slash == 0 ? "/" : path.substr(0, slash), path.substr(slash + 1)};
 }
 
-}  // namespace
+} // namespace
 
 CheckpointReader::CheckpointReader(Fs& fs, const std::string& folder, bool verify)
     : CheckpointReader(fs, folder, verify, true) {}
@@ -68,9 +68,10 @@ void CheckpointReader::broken(const std::string& file, const std::string& what) 
     }
   }
   Error error(join_path(folder_, file), what,
-              !good.empty()  ? "an earlier checkpoint is good: " + good + "; move the broken folder away and resume from it"
-              : step >= 0    ? "no earlier checkpoint beside it is good"
-                             : "");
+              !good.empty()
+                  ? "an earlier checkpoint is good: " + good + "; move the broken folder away and resume from it"
+              : step >= 0 ? "no earlier checkpoint beside it is good"
+                          : "");
   error.exit_code = 4;
   throw error;
 }
@@ -138,7 +139,8 @@ void CheckpointReader::read_index() {
   }
   for (StoredSlice& slice : index_from_json(join_path(folder_, "index.json"), read_checked("index.json"))) {
     const auto file = entries.find(slice.file);
-    if (file == entries.end()) broken("index.json", "it names the file " + slice.file + ", which is not in the manifest");
+    if (file == entries.end())
+      broken("index.json", "it names the file " + slice.file + ", which is not in the manifest");
     const auto entry = file->second.find(slice.key);
     const uint64_t bytes = static_cast<uint64_t>(slice.region.elements()) * km_dtype_bytes(slice.dtype);
     if (entry == file->second.end() || entry->second->dtype != slice.dtype ||
@@ -154,8 +156,9 @@ void CheckpointReader::read_index() {
 }
 
 const StoredTensor* CheckpointReader::find(const std::string& name) const {
-  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
-                                   [](const StoredTensor& tensor, const std::string& key) { return tensor.name < key; });
+  const auto at =
+      std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                       [](const StoredTensor& tensor, const std::string& key) { return tensor.name < key; });
   return at != tensors_.end() && at->name == name ? &*at : nullptr;
 }
 
@@ -165,8 +168,8 @@ uint64_t CheckpointReader::bytes() const {
   return bytes;
 }
 
-void CheckpointReader::read(const std::string& name, const Shape& box_offset, const Shape& box_shape, int64_t flat_begin,
-                            int64_t flat_end, void* out) const {
+void CheckpointReader::read(const std::string& name, const Shape& box_offset, const Shape& box_shape,
+                            int64_t flat_begin, int64_t flat_end, void* out) const {
   const StoredTensor* tensor = find(name);
   if (!tensor) {
     Error error(folder_, "tensor " + name + " is not in the checkpoint",
@@ -180,8 +183,9 @@ void CheckpointReader::read(const std::string& name, const Shape& box_offset, co
     copy_shared(piece.region, piece.data, wanted, out, km_dtype_bytes(tensor->dtype), covered);
   const int64_t gap = covered.first_gap(0, wanted.elements());
   if (gap >= 0) {
-    Error error(folder_, "element " + std::to_string(wanted.flat_begin + gap) + " of box " + shape_text(wanted.shape) + " at " +
-                             shape_text(wanted.offset) + " of tensor " + name + " is not in the checkpoint",
+    Error error(folder_,
+                "element " + std::to_string(wanted.flat_begin + gap) + " of box " + shape_text(wanted.shape) + " at " +
+                    shape_text(wanted.offset) + " of tensor " + name + " is not in the checkpoint",
                 "its writer left a part out; use another checkpoint");
     error.exit_code = 4;
     throw error;
@@ -191,16 +195,17 @@ void CheckpointReader::read(const std::string& name, const Shape& box_offset, co
 void CheckpointReader::read(const Slice& wanted, void* out) const {
   const StoredTensor* tensor = find(wanted.name);
   if (tensor && (tensor->dtype != wanted.dtype || tensor->shape != wanted.logical_shape)) {
-    Error error(folder_, "tensor " + wanted.name + " is " + safetensors_dtype(tensor->dtype) + shape_text(tensor->shape) +
-                             " in the checkpoint and " + safetensors_dtype(wanted.dtype) + shape_text(wanted.logical_shape) +
-                             " in this run",
+    Error error(folder_,
+                "tensor " + wanted.name + " is " + safetensors_dtype(tensor->dtype) + shape_text(tensor->shape) +
+                    " in the checkpoint and " + safetensors_dtype(wanted.dtype) + shape_text(wanted.logical_shape) +
+                    " in this run",
                 "resume with the same [model]; inspect shows the checkpoint's");
     error.exit_code = 4;
     throw error;
   }
   if (tensor) {
-    const Region region = make_region(wanted.name, wanted.logical_shape, wanted.box_offset, wanted.box_shape, wanted.flat_begin,
-                                      wanted.flat_end);
+    const Region region = make_region(wanted.name, wanted.logical_shape, wanted.box_offset, wanted.box_shape,
+                                      wanted.flat_begin, wanted.flat_end);
     KM_CHECK(static_cast<uint64_t>(region.elements()) * km_dtype_bytes(wanted.dtype) == wanted.bytes,
              "bytes of the slice of " + wanted.name);
   }
@@ -218,10 +223,10 @@ std::string newest_good_checkpoint(Fs& fs, const std::string& checkpoints, int64
       const CheckpointReader reader(fs, path, true, false);
       return path;
     } catch (const Error&) {
-      continue;  // not this one
+      continue; // not this one
     }
   }
   return "";
 }
 
-}  // namespace kumiki
+} // namespace kumiki

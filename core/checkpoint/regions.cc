@@ -21,8 +21,8 @@ std::string shape_text(const Shape& shape) {
   return text + "]";
 }
 
-Region make_region(const std::string& where, const Shape& logical, const Shape& offset, const Shape& shape, int64_t flat_begin,
-                   int64_t flat_end) {
+Region make_region(const std::string& where, const Shape& logical, const Shape& offset, const Shape& shape,
+                   int64_t flat_begin, int64_t flat_end) {
   Region region{offset, shape, flat_begin, flat_end};
   if (offset.empty()) region.offset.assign(logical.size(), 0);
   if (shape.empty()) region.shape = logical;
@@ -116,9 +116,10 @@ void copy_shared(const Region& from, const void* from_data, const Region& to, vo
   auto* target = static_cast<unsigned char*>(to_data);
   for_each_shared_run(from, to, [&](int64_t from_place, int64_t to_place, int64_t elements) {
     std::memcpy(target + static_cast<uint64_t>(to_place) * element_bytes,
-                source + static_cast<uint64_t>(from_place) * element_bytes, static_cast<uint64_t>(elements) * element_bytes);
+                source + static_cast<uint64_t>(from_place) * element_bytes,
+                static_cast<uint64_t>(elements) * element_bytes);
     covered.add(to_place, to_place + elements);
   });
 }
 
-}  // namespace kumiki
+} // namespace kumiki

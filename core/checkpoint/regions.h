@@ -23,12 +23,12 @@ struct Region {
 
 // Product of the dimensions; -1 if one is negative or the product does not fit.
 int64_t checked_elements(const Shape& shape);
-std::string shape_text(const Shape& shape);  // "[2,3]"
+std::string shape_text(const Shape& shape); // "[2,3]"
 
 // The region that stands for these parts of a tensor of this shape: empty offset = zeros, empty shape = the logical shape,
 // flat_end -1 = the end of the box. Throws Error(where, …) if it does not lie inside the tensor.
-Region make_region(const std::string& where, const Shape& logical, const Shape& offset, const Shape& shape, int64_t flat_begin,
-                   int64_t flat_end);
+Region make_region(const std::string& where, const Shape& logical, const Shape& offset, const Shape& shape,
+                   int64_t flat_begin, int64_t flat_end);
 
 // What of an interval is covered, by intervals added in any order, also overlapping ones.
 class Coverage {
@@ -51,4 +51,4 @@ void for_each_shared_run(const Region& from, const Region& to,
 void copy_shared(const Region& from, const void* from_data, const Region& to, void* to_data, uint64_t element_bytes,
                  Coverage& covered);
 
-}  // namespace kumiki
+} // namespace kumiki

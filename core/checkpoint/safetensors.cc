@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr uint64_t kLargestHeader = 100'000'000;  // the format's own limit
+constexpr uint64_t kLargestHeader = 100'000'000; // the format's own limit
 
 struct DtypeRow {
   const char* name;
@@ -47,7 +47,7 @@ json parse_header(const std::string& where, const char* text, uint64_t length) {
     if (event == json::parse_event_t::key && depth == 1 && !seen.insert(value.get<std::string>()).second)
       repeated = value.get<std::string>();
     deep = deep || depth > 8;
-    return !deep;  // what is deeper is dropped as it is read
+    return !deep; // what is deeper is dropped as it is read
   };
   json header;
   try {
@@ -94,7 +94,7 @@ SafetensorsEntry parse_entry(const std::string& where, const std::string& name, 
   return result;
 }
 
-}  // namespace
+} // namespace
 
 const SafetensorsEntry* SafetensorsHeader::find(const std::string& name) const {
   for (const SafetensorsEntry& entry : tensors)
@@ -143,8 +143,8 @@ SafetensorsHeader parse_safetensors(const std::string& where, const void* bytes,
     reached = entry.end;
   }
   if (reached != size - result.data_begin)
-    bad(where, "its tensors take " + std::to_string(reached) + " bytes, and " + std::to_string(size - result.data_begin) +
-                   " are there (cut?)");
+    bad(where, "its tensors take " + std::to_string(reached) + " bytes, and " +
+                   std::to_string(size - result.data_begin) + " are there (cut?)");
   return result;
 }
 
@@ -162,7 +162,8 @@ std::string make_safetensors_header(std::vector<SafetensorsEntry>& entries,
     entry.begin = reached;
     entry.end = reached + static_cast<uint64_t>(elements) * km_dtype_bytes(entry.dtype);
     reached = entry.end;
-    header[entry.name] = {{"dtype", entry.dtype_name}, {"shape", entry.shape}, {"data_offsets", {entry.begin, entry.end}}};
+    header[entry.name] = {
+        {"dtype", entry.dtype_name}, {"shape", entry.shape}, {"data_offsets", {entry.begin, entry.end}}};
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
@@ -171,4 +172,4 @@ std::string make_safetensors_header(std::vector<SafetensorsEntry>& entries,
   return result + text;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -14,18 +14,18 @@ namespace kumiki {
 
 struct SafetensorsEntry {
   std::string name;
-  uint32_t dtype = 0;      // KM_*; 0: a type that kumiki does not have (bool, i8, fp8, …), told by dtype_name
-  std::string dtype_name;  // "F32"
+  uint32_t dtype = 0;     // KM_*; 0: a type that kumiki does not have (bool, i8, fp8, …), told by dtype_name
+  std::string dtype_name; // "F32"
   Shape shape;
-  uint64_t begin = 0;      // of the data, from the end of the header
+  uint64_t begin = 0; // of the data, from the end of the header
   uint64_t end = 0;
 };
 
 struct SafetensorsHeader {
-  std::vector<SafetensorsEntry> tensors;  // by place in the file
+  std::vector<SafetensorsEntry> tensors; // by place in the file
   std::map<std::string, std::string> metadata;
-  uint64_t data_begin = 0;                // bytes before the data
-  const SafetensorsEntry* find(const std::string& name) const;  // nullptr: none
+  uint64_t data_begin = 0;                                     // bytes before the data
+  const SafetensorsEntry* find(const std::string& name) const; // nullptr: none
 };
 
 // "F32" and back; "" and 0 where there is none.
@@ -38,6 +38,7 @@ SafetensorsHeader parse_safetensors(const std::string& where, const void* bytes,
 
 // The bytes in front of the data. Sets begin and end of the entries, in their order, from dtype and shape. The data follow in
 // that order; align 8-byte types first if a reader by memory map must find them aligned. Throws Error where two names are equal.
-std::string make_safetensors_header(std::vector<SafetensorsEntry>& entries, const std::map<std::string, std::string>& metadata);
+std::string make_safetensors_header(std::vector<SafetensorsEntry>& entries,
+                                    const std::map<std::string, std::string>& metadata);
 
-}  // namespace kumiki
+} // namespace kumiki

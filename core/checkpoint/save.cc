@@ -48,7 +48,9 @@ FileRecord write_text(Fs& fs, const std::string& folder, const std::string& name
 }
 
 // Parameters and optimizer states go to different files, so that the first can be passed on alone.
-std::string kind_of(const StoredSlice& slice) { return slice.name.find('/') == std::string::npos ? "model" : "optimizer"; }
+std::string kind_of(const StoredSlice& slice) {
+  return slice.name.find('/') == std::string::npos ? "model" : "optimizer";
+}
 
 // Which slices go into which file, in their order.
 std::vector<std::vector<size_t>> pack(const SaveJob& job, const std::string& kind) {
@@ -124,8 +126,9 @@ void collect_parts(Fs& fs, Clock& clock, const SaveJob& job, const std::string& 
     const std::string path = part_path(job, folder, rank);
     while (!fs.exists(path)) {
       if (clock.seconds() > deadline) {
-        Error error(folder, "rank " + std::to_string(rank) + " did not write its part within " +
-                                std::to_string(static_cast<int64_t>(job.options.patience_seconds)) + " s",
+        Error error(folder,
+                    "rank " + std::to_string(rank) + " did not write its part within " +
+                        std::to_string(static_cast<int64_t>(job.options.patience_seconds)) + " s",
                     "see whether that rank is alive, and whether all ranks see the same file system");
         error.exit_code = 6;
         throw error;
@@ -176,15 +179,15 @@ void save_other_rank(Fs& fs, SaveJob& job, const std::string& folder) {
   if (failure) std::rethrow_exception(failure);
 }
 
-}  // namespace
+} // namespace
 
 StoredSlice describe_slice(const Slice& slice) {
   StoredSlice stored;
   stored.name = slice.name;
   stored.dtype = slice.dtype;
   stored.logical_shape = slice.logical_shape;
-  stored.region = make_region(slice.name, slice.logical_shape, slice.box_offset, slice.box_shape, slice.flat_begin,
-                              slice.flat_end);
+  stored.region =
+      make_region(slice.name, slice.logical_shape, slice.box_offset, slice.box_shape, slice.flat_begin, slice.flat_end);
   KM_CHECK(km_dtype_bytes(slice.dtype) != 0, "a known dtype: " + slice.name);
   if (slice.bytes != stored_bytes(stored)) {
     throw Error(slice.name, "the slice has " + std::to_string(slice.bytes) + " bytes and its region " +
@@ -208,7 +211,7 @@ void run_save(Fs& fs, Clock& clock, SaveJob& job) {
     save_rank_0(fs, clock, job, folder);
   } catch (...) {
     try {
-      fs.remove(folder);  // frees a full disk
+      fs.remove(folder); // frees a full disk
     } catch (...) {
       // The first error is the one to tell; the next start removes what is left.
     }
@@ -216,4 +219,4 @@ void run_save(Fs& fs, Clock& clock, SaveJob& job) {
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

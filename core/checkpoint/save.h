@@ -14,10 +14,10 @@ namespace kumiki {
 
 struct SaveJob {
   WriterOptions options;
-  int64_t attempt = 0;  // counts the saves of a run's process; equal on all ranks
+  int64_t attempt = 0; // counts the saves of a run's process; equal on all ranks
   RunState state;
-  std::vector<StoredSlice> slices;       // file empty as yet
-  std::vector<const void*> slice_data;   // dense bytes of each
+  std::vector<StoredSlice> slices;     // file empty as yet
+  std::vector<const void*> slice_data; // dense bytes of each
 };
 
 // The slice as it will be stored: region checked, key made. Throws Error.
@@ -27,4 +27,4 @@ StoredSlice describe_slice(const Slice& slice);
 // checkpoint is then removed as far as that goes, and complete checkpoints are untouched.
 void run_save(Fs& fs, Clock& clock, SaveJob& job);
 
-}  // namespace kumiki
+} // namespace kumiki

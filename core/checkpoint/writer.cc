@@ -19,7 +19,7 @@ struct CheckpointWriter::Work {
   Fs& fs;
   Clock& clock;
   SaveJob job;
-  std::unique_ptr<std::byte[]> buffer;  // kept from save to save
+  std::unique_ptr<std::byte[]> buffer; // kept from save to save
   uint64_t capacity = 0;
   std::thread thread;
   std::atomic<bool> finished{false};
@@ -39,8 +39,9 @@ void CheckpointWriter::Work::make_room(uint64_t bytes) {
   try {
     buffer = std::make_unique_for_overwrite<std::byte[]>(bytes);
   } catch (const std::bad_alloc&) {
-    Error error("", "no memory for a copy of " + std::to_string(bytes >> 20) + " MiB, which a checkpoint needs on this rank",
-                "use more ranks or a higher ZeRO level");
+    Error error(
+        "", "no memory for a copy of " + std::to_string(bytes >> 20) + " MiB, which a checkpoint needs on this rank",
+        "use more ranks or a higher ZeRO level");
     error.exit_code = 6;
     throw error;
   }
@@ -79,13 +80,15 @@ void CheckpointWriter::Work::write(SaveReport report) {
 }
 
 CheckpointWriter::CheckpointWriter(Fs& fs, Clock& clock, WriterOptions options)
-    : work_(new Work{.fs = fs, .clock = clock, .job = {}, .buffer = {}, .thread = {}, .failure = {}, .mutex = {}, .done = {}}) {
+    : work_(new Work{
+          .fs = fs, .clock = clock, .job = {}, .buffer = {}, .thread = {}, .failure = {}, .mutex = {}, .done = {}}) {
   KM_CHECK(options.ranks >= 1 && options.rank >= 0 && options.rank < options.ranks, "a rank below ranks");
   work_->job.options = std::move(options);
   if (work_->job.options.rank != 0) return;
   const std::string& folder = work_->job.options.folder;
   fs.make_folders(folder);
-  const size_t slash = folder.find_last_of('/', folder.empty() || folder.back() != '/' ? std::string::npos : folder.size() - 2);
+  const size_t slash =
+      folder.find_last_of('/', folder.empty() || folder.back() != '/' ? std::string::npos : folder.size() - 2);
   fs.sync_folder(slash == std::string::npos ? "." : slash == 0 ? "/" : folder.substr(0, slash));
   remove_leftovers(fs, folder);
 }
@@ -99,7 +102,9 @@ void CheckpointWriter::wait() {
   if (work_->failure) std::rethrow_exception(std::exchange(work_->failure, nullptr));
 }
 
-bool CheckpointWriter::busy() const { return work_->thread.joinable() && !work_->finished.load(std::memory_order_acquire); }
+bool CheckpointWriter::busy() const {
+  return work_->thread.joinable() && !work_->finished.load(std::memory_order_acquire);
+}
 
 SaveReport CheckpointWriter::report() const {
   const std::lock_guard<std::mutex> lock(work_->mutex);
@@ -129,4 +134,4 @@ void CheckpointWriter::save(const RunState& state, const std::vector<Slice>& sli
   work_->thread = std::thread([work = work_.get(), report] { work->write(report); });
 }
 
-}  // namespace kumiki
+} // namespace kumiki

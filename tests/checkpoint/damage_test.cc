@@ -33,7 +33,7 @@ std::string error_of(MemoryFs& fs, const std::string& folder) {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("each flipped bit, and each cut, of each file is found before anything is used") {
   MemoryFs fs;
@@ -87,7 +87,8 @@ TEST_CASE("the newest good checkpoint is found behind broken ones") {
   CHECK(newest_good_checkpoint(fs, "checkpoints", 1000) == "checkpoints/step-000000002");
   CHECK(newest_good_checkpoint(fs, "checkpoints", 2) == "checkpoints/step-000000001");
   CHECK(newest_good_checkpoint(fs, "checkpoints", 1).empty());
-  CHECK(contains(error_of(fs, "checkpoints/step-000000004"), "an earlier checkpoint is good: checkpoints/step-000000002"));
+  CHECK(contains(error_of(fs, "checkpoints/step-000000004"),
+                 "an earlier checkpoint is good: checkpoints/step-000000002"));
 }
 
 TEST_CASE("a folder that is no checkpoint is an error, and is not listed") {
@@ -103,4 +104,4 @@ TEST_CASE("a folder that is no checkpoint is an error, and is not listed") {
   CHECK(latest_checkpoint(fs, "nowhere").empty());
 }
 
-}  // namespace kumiki
+} // namespace kumiki

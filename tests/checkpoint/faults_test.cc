@@ -15,7 +15,7 @@ WriterOptions small_shards(int64_t keep) {
   WriterOptions options;
   options.folder = kFolder;
   options.keep = keep;
-  options.shard_bytes = 100;  // several files
+  options.shard_bytes = 100; // several files
   return options;
 }
 
@@ -39,8 +39,8 @@ std::pair<int64_t, uint32_t> newest(MemoryFs& fs, const std::vector<uint32_t>& c
 
 struct Scene {
   const char* name;
-  std::vector<int64_t> before;  // steps saved before, content = step
-  int64_t step;                 // what is saved under faults
+  std::vector<int64_t> before; // steps saved before, content = step
+  int64_t step;                // what is saved under faults
   uint32_t content;
   int64_t keep;
 };
@@ -69,8 +69,9 @@ int64_t count_operations(const Scene& scene) {
 // The old newest or the new one, whole; and a next run cleans up and saves.
 void check_aftermath(MemoryFs& fs, const Scene& scene, bool must_be_new) {
   const std::pair<int64_t, uint32_t> old_one =
-      scene.before.empty() ? std::pair<int64_t, uint32_t>{0, 0}
-                           : std::pair<int64_t, uint32_t>{scene.before.back(), static_cast<uint32_t>(scene.before.back())};
+      scene.before.empty()
+          ? std::pair<int64_t, uint32_t>{0, 0}
+          : std::pair<int64_t, uint32_t>{scene.before.back(), static_cast<uint32_t>(scene.before.back())};
   const std::pair<int64_t, uint32_t> new_one{scene.step, scene.content};
   const auto found = newest(fs, {old_one.second, new_one.second});
   CHECK((found == new_one || (!must_be_new && found == old_one)));
@@ -80,7 +81,7 @@ void check_aftermath(MemoryFs& fs, const Scene& scene, bool must_be_new) {
   for (const std::string& name : fs.list(kFolder)) CHECK(checkpoint_step(name) >= 0);
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("whichever operation fails, the newest checkpoint is whole, the old or the new one") {
   for (const Scene& scene : kScenes) {
@@ -106,11 +107,12 @@ TEST_CASE("whichever operation fails, the newest checkpoint is whole, the old or
   }
 }
 
-TEST_CASE("wherever the process is killed or the power is cut, the newest checkpoint is whole, the old or the new one") {
+TEST_CASE(
+    "wherever the process is killed or the power is cut, the newest checkpoint is whole, the old or the new one") {
   for (const Scene& scene : kScenes) {
     const int64_t operations = count_operations(scene);
     for (int64_t at = 0; at < operations; ++at) {
-      for (uint32_t seed = 0; seed < 6; ++seed) {  // 0: killed; others: power cuts that lose different parts
+      for (uint32_t seed = 0; seed < 6; ++seed) { // 0: killed; others: power cuts that lose different parts
         INFO(scene.name << ", operation " << at << " of " << operations << ", seed " << seed);
         std::mt19937 random(seed);
         MemoryFs fs;
@@ -172,4 +174,4 @@ TEST_CASE("a full disk is an error of the next call, and the space is given back
   CHECK(writer.report().step == 4);
 }
 
-}  // namespace kumiki
+} // namespace kumiki

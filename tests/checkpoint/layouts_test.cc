@@ -81,7 +81,7 @@ WriterOptions options_of(int64_t rank, int64_t ranks) {
   return options;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("tensors saved by 1 to 4 ranks under random layouts are read under other random layouts") {
   const uint32_t seed = 20240611;
@@ -106,7 +106,7 @@ TEST_CASE("tensors saved by 1 to 4 ranks under random layouts are read under oth
         slice.data = storage.back().data();
         const size_t owner = random() % static_cast<size_t>(ranks);
         of_rank[owner].push_back(slice);
-        if (random() % 4 == 0 && owner != 0) of_rank[0].push_back(slice);  // a replica, stored twice
+        if (random() % 4 == 0 && owner != 0) of_rank[0].push_back(slice); // a replica, stored twice
       }
     }
     ManualClock clock;
@@ -151,7 +151,8 @@ TEST_CASE("a part that nobody saved is an error that says which") {
   CHECK_THROWS_WITH(reader.read("weight", {3, 0}, {2, 3}, 0, -1, out.data()), Catch::Contains("does not lie inside"));
   CHECK_THROWS_WITH(reader.read("wight", {}, {}, 0, -1, out.data()), Catch::Contains("tensor wight is not in"));
   Slice other = slice_of("weight", {5, 3}, {{0, 0}, {1, 3}, 0, 3});
-  CHECK_THROWS_WITH(reader.read(other, out.data()), Catch::Contains("F32[4,3] in the checkpoint and F32[5,3] in this run"));
+  CHECK_THROWS_WITH(reader.read(other, out.data()),
+                    Catch::Contains("F32[4,3] in the checkpoint and F32[5,3] in this run"));
 }
 
 TEST_CASE("slices that contradict each other are refused at once") {
@@ -190,8 +191,9 @@ TEST_CASE("rank 0 waits for the others, and says who did not come or what went w
   second.save(make_state(2), {slice});
   CHECK_THROWS_WITH(second.wait(), Catch::Contains("Input/output error"));
   first.save(make_state(2), {slice});
-  CHECK_THROWS_WITH(first.wait(), Catch::Contains("rank 1 could not write its part") && Catch::Contains("Input/output"));
+  CHECK_THROWS_WITH(first.wait(),
+                    Catch::Contains("rank 1 could not write its part") && Catch::Contains("Input/output"));
   CHECK(latest_checkpoint(fs, "checkpoints").empty());
 }
 
-}  // namespace kumiki
+} // namespace kumiki

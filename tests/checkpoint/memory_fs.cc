@@ -11,7 +11,7 @@ using Lock = std::lock_guard<std::recursive_mutex>;
   throw error;
 }
 
-}  // namespace
+} // namespace
 
 class MemoryFs::Writer : public FileWriter {
  public:
@@ -245,4 +245,4 @@ void MemoryFs::sync_folder(const std::string& path) {
   folder->since.clear();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -49,15 +49,15 @@ class MemoryFs : public Fs {
   using Entries = std::map<std::string, std::shared_ptr<Inode>>;
   struct Inode {
     bool folder = false;
-    std::string data;         // as the process sees it
-    std::string durable;      // as of the last sync
-    Entries entries;          // as the process sees them
-    Entries synced;           // as of the last sync_folder
-    std::vector<Entries> since;  // entries after each change since then, in order
+    std::string data;           // as the process sees it
+    std::string durable;        // as of the last sync
+    Entries entries;            // as the process sees them
+    Entries synced;             // as of the last sync_folder
+    std::vector<Entries> since; // entries after each change since then, in order
   };
   class Writer;
   class Mapping;
-  std::shared_ptr<Inode> find(const std::string& path) const;  // null: none
+  std::shared_ptr<Inode> find(const std::string& path) const; // null: none
   std::shared_ptr<Inode> need(const std::string& path, const char* what) const;
   std::pair<std::shared_ptr<Inode>, std::string> parent(const std::string& path) const;
   static void changed(Inode& folder) { folder.since.push_back(folder.entries); }
@@ -78,4 +78,4 @@ class MemoryFs : public Fs {
   uint64_t capacity_ = ~uint64_t{0};
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -20,10 +20,11 @@ WriterOptions options_in(const std::string& folder) {
   return options;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("tensors and state come back from a real disk as they were") {
-  const std::filesystem::path root = std::filesystem::temp_directory_path() / ("kumiki_round_trip_" + std::to_string(::getpid()));
+  const std::filesystem::path root =
+      std::filesystem::temp_directory_path() / ("kumiki_round_trip_" + std::to_string(::getpid()));
   const std::string folder = (root / "run" / "checkpoints").string();
   {
     CheckpointWriter writer(real_fs(), real_clock(), options_in(folder));
@@ -88,7 +89,8 @@ TEST_CASE("a state of a later version of the format is refused by name, unknown 
   text.insert(text.find('{') + 1, "\"added_later\": [1, 2],");
   CHECK(state_from_json("state.json", text).step == 1);
   text.replace(text.find("\"version\": 1"), 12, "\"version\": 2");
-  CHECK_THROWS_WITH(state_from_json("x/state.json", text), Catch::Contains("x/state.json") && Catch::Contains("later version"));
+  CHECK_THROWS_WITH(state_from_json("x/state.json", text),
+                    Catch::Contains("x/state.json") && Catch::Contains("later version"));
   CHECK_THROWS_WITH(state_from_json("x/state.json", "{\"version\": 1}"), Catch::Contains("x/state.json"));
   CHECK_THROWS_AS(state_from_json("x/state.json", "]"), Error);
 }
@@ -134,7 +136,8 @@ TEST_CASE("parameters and optimizer state lie in files of their own, cut at the 
   writer.wait();
   CHECK(fs.list("checkpoints/step-000000001") ==
         std::vector<std::string>{"index.json", "manifest.json", "model-00001-of-00002.safetensors",
-                                 "model-00002-of-00002.safetensors", "optimizer-00001-of-00001.safetensors", "state.json"});
+                                 "model-00002-of-00002.safetensors", "optimizer-00001-of-00001.safetensors",
+                                 "state.json"});
 }
 
 TEST_CASE("names of checkpoint folders are steps and nothing else") {
@@ -142,7 +145,8 @@ TEST_CASE("names of checkpoint folders are steps and nothing else") {
   CHECK(checkpoint_name(12345678901) == "step-12345678901");
   for (int64_t step : {int64_t{0}, int64_t{7}, int64_t{999999999}, int64_t{12345678901}})
     CHECK(checkpoint_step(checkpoint_name(step)) == step);
-  for (const char* name : {"step-", "step-1", "step-0000000001", "step--00000001", "stop-000000001", "step-00000000x", ""})
+  for (const char* name :
+       {"step-", "step-1", "step-0000000001", "step--00000001", "stop-000000001", "step-00000000x", ""})
     CHECK(checkpoint_step(name) == -1);
 }
 
@@ -166,4 +170,4 @@ TEST_CASE("tensors that are not in host memory are fetched once, during save") {
   CHECK(holds(CheckpointReader(fs, latest_checkpoint(fs, "checkpoints")), samples));
 }
 
-}  // namespace kumiki
+} // namespace kumiki

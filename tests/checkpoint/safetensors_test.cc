@@ -17,7 +17,9 @@ std::string file_with(const std::string& header, uint64_t data_bytes) {
   return file + header + std::string(data_bytes, 'd');
 }
 
-SafetensorsHeader parse(const std::string& file) { return parse_safetensors("x.safetensors", file.data(), file.size()); }
+SafetensorsHeader parse(const std::string& file) {
+  return parse_safetensors("x.safetensors", file.data(), file.size());
+}
 
 // Everything that the caller will rely on.
 void check_inside(const SafetensorsHeader& header, uint64_t size) {
@@ -43,7 +45,7 @@ std::vector<SafetensorsEntry> some_entries() {
   return entries;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("a header is written byte for byte as the format says") {
   std::vector<SafetensorsEntry> entries(1);
@@ -51,7 +53,8 @@ TEST_CASE("a header is written byte for byte as the format says") {
   entries[0].dtype = KM_F32;
   entries[0].shape = {2, 2};
   const std::string header = make_safetensors_header(entries, {{"format", "pt"}});
-  const std::string json = "{\"__metadata__\":{\"format\":\"pt\"},\"w\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}";
+  const std::string json =
+      "{\"__metadata__\":{\"format\":\"pt\"},\"w\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}";
   const std::string padded = json + std::string((8 - json.size() % 8) % 8, ' ');
   CHECK(header == std::string(1, static_cast<char>(padded.size())) + std::string(7, '\0') + padded);
   CHECK(header.size() % 8 == 0);
@@ -76,8 +79,7 @@ TEST_CASE("what is written is read back") {
 }
 
 TEST_CASE("types that kumiki does not have are listed, not refused") {
-  const SafetensorsHeader header =
-      parse(file_with(R"({"mask":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}})", 3));
+  const SafetensorsHeader header = parse(file_with(R"({"mask":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}})", 3));
   REQUIRE(header.tensors.size() == 1);
   CHECK(header.tensors[0].dtype == 0);
   CHECK(header.tensors[0].dtype_name == "BOOL");
@@ -100,16 +102,21 @@ TEST_CASE("hostile headers are refused with a sentence") {
       {file_with(R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", 4), "no list of sizes"},
       {file_with(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296,16],"data_offsets":[0,0]}})", 0), "too large"},
       {file_with(R"({"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0]}})", 0), "too large"},
-      {file_with(R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,4]}})", 4), "no list of sizes"},
+      {file_with(R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,4]}})", 4),
+       "no list of sizes"},
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4), "do not fit"},
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})", 8), "do not fit"},
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}})", 4), "not two places"},
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8), "overlaps another or leaves a hole"},
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 3), "cut?"},
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 5), "cut?"},
-      {file_with(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1),
+      {file_with(
+           R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+           1),
        "listed twice"},
-      {file_with(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3),
+      {file_with(
+           R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+           3),
        "overlaps"},
       {file_with(R"({"__metadata__":{"a":1}})", 0), "no table of strings"},
       {file_with(R"({"__metadata__":[]})", 0), "no table of strings"},
@@ -117,7 +124,8 @@ TEST_CASE("hostile headers are refused with a sentence") {
   };
   for (const auto& [file, reason] : cases) {
     INFO(file.substr(0, 120));
-    CHECK_THROWS_WITH(parse(file), Catch::Contains("x.safetensors: not a good safetensors file") && Catch::Contains(reason));
+    CHECK_THROWS_WITH(parse(file),
+                      Catch::Contains("x.safetensors: not a good safetensors file") && Catch::Contains(reason));
   }
 }
 
@@ -148,7 +156,7 @@ TEST_CASE("random damage to a good file is refused or leaves every entry inside 
       CHECK(error.exit_code == 4);
     }
   }
-  CHECK(accepted > 0);  // changes of data and of names are none of the format's business
+  CHECK(accepted > 0); // changes of data and of names are none of the format's business
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -88,4 +88,4 @@ inline bool holds(const CheckpointReader& reader, const Samples& samples) {
   return same;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

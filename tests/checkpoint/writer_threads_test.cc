@@ -31,7 +31,7 @@ class GatedFs : public MemoryFs {
   bool open_ = false;
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("training may change its tensors as soon as save returns, and the checkpoint has them as they were") {
   GatedFs fs;
@@ -100,4 +100,4 @@ TEST_CASE("a writer that goes away while it writes finishes the checkpoint") {
   CHECK(holds(CheckpointReader(fs, latest_checkpoint(fs, "checkpoints")), samples));
 }
 
-}  // namespace kumiki
+} // namespace kumiki
