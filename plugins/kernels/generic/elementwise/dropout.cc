@@ -1,0 +1,54 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "plugins/kernels/generic/elementwise/elementwise.h"
+#include "plugins/kernels/generic/kernels.h"
+
+namespace kumiki::generic {
+namespace {
+
+/* x [batch, ...], seed, sample: the pieces of a sample begin at multiples of four elements, so that each draw of Philox
+ * belongs to one task. */
+class DropoutKernel : public Kernel {
+ public:
+  DropoutKernel(const Op& op, const Pool& pool) : Kernel(op, pool) {
+    op.require_counts(3, 1);
+    op.require_input(0, KM_F32);
+    op.require_output(0, KM_F32);
+    op.require_input(1, KM_I64);
+    op.require_input(2, KM_I64);
+    const km_tensor& x = op.input(0);
+    batch_ = x.rank == 0 ? 1 : x.dims[0];
+    elements_ = batch_ == 0 ? 0 : km_elements(&x) / batch_;
+    const double probability = op.f64("probability", 0.0);
+    if (!(probability >= 0.0 && probability < 1.0)) throw Unsupported("dropout: attribute probability is not in [0, 1)");
+    parameters_.stream = static_cast<uint32_t>(op.i64("stream", 0));
+    parameters_.threshold = static_cast<uint64_t>(std::ceil(probability * 4294967296.0));
+    parameters_.factor = static_cast<float>(1.0 / (1.0 - probability));
+    support_.in_place[0] = 1;
+  }
+
+  void run(const Buffers& b, void*) override {
+    Dropout common = parameters_;
+    common.seed = static_cast<uint64_t>(*b.in<int64_t>(1));
+    const uint64_t first = static_cast<uint64_t>(*b.in<int64_t>(2));
+    const int64_t piece = 16384, pieces = (elements_ + piece - 1) / piece;
+    pool_.run(batch_ * pieces, [&](int64_t number, uint32_t) {
+      const int64_t sample = number / pieces, begin = number % pieces * piece, at = sample * elements_ + begin;
+      Dropout p = common;
+      p.sample = first + static_cast<uint64_t>(sample);
+      dropout(p, begin, b.in(0) + at, b.out(0) + at, std::min(piece, elements_ - begin));
+    });
+  }
+
+ private:
+  int64_t batch_, elements_;
+  Dropout parameters_{};
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_dropout(const Op& op, const Pool& pool) { return make<DropoutKernel>(op, pool); }
+
+}  // namespace kumiki::generic
