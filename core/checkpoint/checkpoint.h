@@ -103,6 +103,9 @@ int64_t checkpoint_step(const std::string& folder_name); // -1: no such name
 std::vector<std::string> list_checkpoints(Fs& fs, const std::string& checkpoints);
 // The newest of them; empty: none.
 std::string latest_checkpoint(Fs& fs, const std::string& checkpoints);
+// The checkpoint that a user means: the folder of one, or the newest of a run's folder or of its checkpoints folder. Throws
+// Error (exit_code 4) where there is none.
+std::string find_checkpoint(Fs& fs, const std::string& path);
 // The newest one that passes verification with a step below `below`; empty: none. Reads whole checkpoints.
 std::string newest_good_checkpoint(Fs& fs, const std::string& checkpoints, int64_t below);
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "core/base/error.h"
 #include "core/checkpoint/checkpoint.h"
 
 namespace kumiki {
@@ -63,6 +64,17 @@ std::vector<std::string> list_checkpoints(Fs& fs, const std::string& checkpoints
 std::string latest_checkpoint(Fs& fs, const std::string& checkpoints) {
   const std::vector<std::string> all = list_checkpoints(fs, checkpoints);
   return all.empty() ? "" : all.back();
+}
+
+std::string find_checkpoint(Fs& fs, const std::string& path) {
+  if (fs.exists(join_path(path, "manifest.json"))) return path;
+  for (const std::string& folder : {join_path(path, "checkpoints"), path}) {
+    const std::string latest = latest_checkpoint(fs, folder);
+    if (!latest.empty()) return latest;
+  }
+  Error error(path, "holds no checkpoint", "name a run's folder (runs/NAME) or a folder step-NNNNNNNNN");
+  error.exit_code = 4;
+  throw error;
 }
 
 void remove_leftovers(Fs& fs, const std::string& checkpoints) {
