@@ -38,48 +38,6 @@ const T* attribute_as(const Node& node, std::string_view name) {
   return found == node.attributes.end() ? nullptr : std::get_if<T>(&found->second);
 }
 
-const char* attribute_type_name(uint32_t type) {
-  switch (type) {
-    case KM_ATTRIBUTE_I64: return "an integer";
-    case KM_ATTRIBUTE_F64: return "a number";
-    case KM_ATTRIBUTE_STRING: return "a string";
-    default: return "a list of integers";
-  }
-}
-
-uint32_t attribute_type(const Attribute& attribute) {
-  constexpr uint32_t kTypes[] = {KM_ATTRIBUTE_I64, KM_ATTRIBUTE_F64, KM_ATTRIBUTE_STRING, KM_ATTRIBUTE_I64_LIST};
-  return kTypes[attribute.index()];
-}
-
-void check_attributes(const Node& node, const OpRules& rules) {
-  for (const auto& [name, attribute] : node.attributes) {
-    if (rules.any_attributes || name.find('.') != std::string::npos) continue;
-    const auto found = std::find_if(rules.attributes.begin(), rules.attributes.end(),
-                                    [&name = name](const auto& known) { return known.first == name; });
-    if (found == rules.attributes.end()) {
-      std::string names;
-      for (const auto& known : rules.attributes) names += (names.empty() ? "" : ", ") + known.first;
-      throw Error("", node.op + " has no attribute \"" + name + "\"",
-                  names.empty() ? "it has none" : "its attributes: " + names);
-    }
-    const uint32_t type = attribute_type(attribute);
-    if (type != found->second && !(type == KM_ATTRIBUTE_I64 && found->second == KM_ATTRIBUTE_F64))
-      throw Error("", node.op + ": attribute " + name + " is " + attribute_type_name(type) + ", but must be " +
-                          attribute_type_name(found->second));
-  }
-}
-
-void check_input_count(const Node& node, const OpRules& rules, size_t count) {
-  if (count >= rules.least_inputs && count <= rules.most_inputs) return;
-  std::string must = std::to_string(rules.least_inputs);
-  if (rules.most_inputs == SIZE_MAX)
-    must = "at least " + must;
-  else if (rules.most_inputs != rules.least_inputs)
-    must += " to " + std::to_string(rules.most_inputs);
-  throw Error("", node.op + ": " + std::to_string(count) + " inputs, but it takes " + must);
-}
-
 } // namespace
 
 // ---- types, nodes ---------------------------------------------------------------------------------------------------
@@ -124,29 +82,10 @@ const OpRules& Graph::rules(const std::string& op) const {
 
 std::vector<Type> Graph::infer_types(const Node& node) const {
   try {
-    const OpRules& rules = this->rules(node.op);
     std::vector<Type> in;
     in.reserve(node.inputs.size());
     for (const ValueId id : node.inputs) in.push_back(value(id).type);
-    check_attributes(node, rules);
-    const uint64_t mask = rules.any_attributes ? 0 : static_cast<uint64_t>(node.i64("accumulate"));
-    if (mask & ~uint64_t{rules.accumulates})
-      throw Error("", node.op + ": attribute accumulate is " + std::to_string(mask) + ", but only the bits " +
-                          std::to_string(rules.accumulates) + " are possible");
-    const size_t addends = static_cast<size_t>(std::popcount(mask));
-    check_input_count(node, rules, in.size() < addends ? 0 : in.size() - addends);
-    const std::vector<Type> last(in.end() - static_cast<std::ptrdiff_t>(addends), in.end());
-    in.resize(in.size() - addends);
-    std::vector<Type> out = rules.shape(node, in);
-    for (size_t bit = 0, next = 0; next < addends; ++bit) {
-      if (!(mask >> bit & 1)) continue;
-      if (bit >= out.size() || !(last[next] == out[bit]))
-        throw Error(
-            "", node.op + ": the addend of output " + std::to_string(bit) + " is " + to_text(last[next]) +
-                    (bit < out.size() ? ", but the output is " + to_text(out[bit]) : ", but there is no such output"));
-      ++next;
-    }
-    return out;
+    return rules(node.op).shape(node, in);
   } catch (const Error& error) {
     std::string where = node.layer >= 0 ? "layer " + std::to_string(node.layer) : "";
     if (!node.origin.empty()) where += (where.empty() ? "" : ", ") + node.origin;

@@ -92,14 +92,8 @@ struct OpRules {
   std::function<ValueId(Graph&, const Node&, size_t input, const std::vector<ValueId>& output_gradients)> derivative;
   // Whether a fused op already honours the step scalar "apply", so that assign needs no select.
   bool takes_apply = false;
-  // Bits that the attribute `accumulate` may have; its addends are checked and taken off before `shape` sees the inputs.
+  // Bits that the attribute `accumulate` may have. The built-in shape rules know of its addends at the end of the inputs.
   uint32_t accumulates = 0;
-  size_t least_inputs = 0; // without addends
-  size_t most_inputs = SIZE_MAX;
-  // Attributes by name and KM_ATTRIBUTE_* type; others are an Error, but for those with a dot in the name. Not asked of
-  // ops that come from a provider (any_attributes).
-  std::vector<std::pair<std::string, uint32_t>> attributes;
-  bool any_attributes = false;
 };
 
 // Gives the rules of ops that the vocabulary does not have; asked in order. Made from the ability "kumiki.op/1".
@@ -163,7 +157,9 @@ class Graph {
   void replace_input(NodeId node, size_t input, ValueId now);           // then infer(node), if the type is another
   void move_before(NodeId node, NodeId place);                          // place 0: to the end
   void erase(NodeId node);                                              // must be unused
-  void erase_dead();       // nodes that lead to no output, assign or gradient
+  void erase_dead(); // nodes that lead to no output, assign or gradient
+  // What the op's rule gives for the node's inputs; the Error says where the node stands. The node need not be added.
+  std::vector<Type> infer_types(const Node& node) const;
   void infer(NodeId node); // shape rule again, after attributes or inputs changed; not of its readers
 
   // -- cursor: what is added takes these --
@@ -190,7 +186,6 @@ class Graph {
  private:
   ValueId new_value(Value value);
   ValueId new_leaf(const std::string& name, Value value);
-  std::vector<Type> infer_types(const Node& node) const;
   std::vector<ValueId> insert(Node node, const std::vector<Type>& types);
   NodeId find_shared(const Node& node) const;
   void place(NodeId node, NodeId before);

@@ -13,22 +13,30 @@ namespace kumiki::ops {
 using Types = std::vector<Type>;
 using Gradients = std::vector<ValueId>;
 
-std::vector<OpRules> products();
-std::vector<OpRules> elementwise();
-std::vector<OpRules> norms();
-std::vector<OpRules> attention();
-std::vector<OpRules> losses();
-std::vector<OpRules> updates();
-
 // Attribute lists: {i64("transpose_a"), f64("epsilon"), text("dtype")}.
 using AttributeRule = std::pair<std::string, uint32_t>;
 inline AttributeRule i64(const char* name) { return {name, KM_ATTRIBUTE_I64}; }
 inline AttributeRule f64(const char* name) { return {name, KM_ATTRIBUTE_F64}; }
 inline AttributeRule text(const char* name) { return {name, KM_ATTRIBUTE_STRING}; }
 
+// What a family writes down. The table wraps `shape`, so that the rule sees the right number of inputs, without the
+// addends of `accumulate`, and only attributes that the op has (or with a dot in the name: marks of others).
+struct Rule : OpRules {
+  size_t least_inputs = 0;
+  size_t most_inputs = 0;
+  std::vector<AttributeRule> known_attributes;
+};
+
+std::vector<Rule> products();
+std::vector<Rule> elementwise();
+std::vector<Rule> norms();
+std::vector<Rule> attention();
+std::vector<Rule> losses();
+std::vector<Rule> updates();
+
 // A rule in the order in which the page reads: how many inputs, attributes, shape, derivative.
-OpRules rule(const char* name, size_t least_inputs, size_t most_inputs, std::vector<AttributeRule> attributes,
-             decltype(OpRules::shape) shape, decltype(OpRules::derivative) derivative = nullptr);
+Rule rule(const char* name, size_t least_inputs, size_t most_inputs, std::vector<AttributeRule> attributes,
+          decltype(OpRules::shape) shape, decltype(OpRules::derivative) derivative = nullptr);
 
 // Throws the sentence, which begins with the op.
 [[noreturn]] void wrong(const Node& node, const std::string& sentence);

@@ -146,9 +146,9 @@ Types last_token_shape(const Node& node, const Types& in) {
 
 } // namespace
 
-std::vector<OpRules> attention() {
+std::vector<Rule> attention() {
   const std::vector<AttributeRule> attributes = {i64("head_width"), text("mask"), f64("scale")};
-  std::vector<OpRules> rules = {
+  std::vector<Rule> rules = {
       rule("attention", 3, 4, attributes, attention_shape, attention_derivative),
       rule("attention_backward", 6, 7, attributes, attention_backward_shape),
       rule("rope", 1, 2, {i64("head_width"), f64("base"), f64("sign")}, rope_shape, rope_derivative),

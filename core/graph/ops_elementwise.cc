@@ -26,7 +26,7 @@ void expect_no_broadcast(const Graph& graph, const Node& node, size_t input) {
 }
 
 using Binary = ValueId (*)(Graph&, const Node&, size_t input, ValueId g);
-OpRules binary(const char* name, Binary derivative) {
+Rule binary(const char* name, Binary derivative) {
   return rule(name, 2, 2, {}, binary_shape,
               [derivative](Graph& graph, const Node& node, size_t input, const Gradients& g) {
                 expect_no_broadcast(graph, node, input);
@@ -45,7 +45,7 @@ ValueId extremum_derivative(Graph& graph, const Node& node, size_t input, ValueI
   return input == 0 ? first : graph.add1("subtract", {g, first});
 }
 
-std::vector<OpRules> binaries() {
+std::vector<Rule> binaries() {
   return {
       binary("add", [](Graph&, const Node&, size_t, ValueId g) { return g; }),
       binary("subtract", [](Graph& graph, const Node&, size_t input,
@@ -74,14 +74,14 @@ std::vector<OpRules> binaries() {
 }
 
 using Unary = ValueId (*)(Graph&, const Node&, ValueId x, ValueId y, ValueId g);
-OpRules unary(const char* name, Unary derivative) {
+Rule unary(const char* name, Unary derivative) {
   return rule(name, 1, 1, {}, unary_shape, [derivative](Graph& graph, const Node& node, size_t, const Gradients& g) {
     return derivative(graph, node, node.inputs[0], node.outputs[0], g[0]);
   });
 }
 ValueId scaled(Graph& graph, ValueId x, double factor) { return graph.add1("scale", {x}, {{"factor", factor}}); }
 
-std::vector<OpRules> unaries() {
+std::vector<Rule> unaries() {
   return {
       unary("copy", [](Graph&, const Node&, ValueId, ValueId, ValueId g) { return g; }),
       unary("negate", [](Graph& graph, const Node&, ValueId, ValueId, ValueId g) { return graph.add1("negate", {g}); }),
@@ -131,8 +131,8 @@ Types same_shapes(const Node& node, const Types& in, const std::vector<const cha
   return {in[0]};
 }
 
-std::vector<OpRules> activations() {
-  std::vector<OpRules> rules;
+std::vector<Rule> activations() {
+  std::vector<Rule> rules;
   for (const char* name : {"gelu_backward", "silu_backward"}) {
     rules.push_back(rule(name, 2, 2, {}, [](const Node& node, const Types& in) {
       return same_shapes(node, in, {"dy", "x"});
@@ -191,8 +191,8 @@ Types dropout_shape(const Node& node, const Types& in) {
   return {in[0]};
 }
 
-std::vector<OpRules> others() {
-  std::vector<OpRules> rules;
+std::vector<Rule> others() {
+  std::vector<Rule> rules;
   rules.push_back(
       rule("scale", 1, 1, {f64("factor")}, unary_shape, [](Graph& graph, const Node& node, size_t, const Gradients& g) {
         return scaled(graph, g[0], node.f64("factor", 1));
@@ -217,8 +217,8 @@ Types to_scalar(const Node& node, const Types& in) {
   return {scalar()};
 }
 
-std::vector<OpRules> sums() {
-  std::vector<OpRules> rules;
+std::vector<Rule> sums() {
+  std::vector<Rule> rules;
   rules.push_back(rule("sum_rows", 1, 1, {}, [](const Node& node, const Types& in) {
     expect_f32(node, in);
     expect_rank(node, in, 0, "x", 1, SIZE_MAX);
@@ -238,10 +238,10 @@ std::vector<OpRules> sums() {
 
 } // namespace
 
-std::vector<OpRules> elementwise() {
-  std::vector<OpRules> all;
+std::vector<Rule> elementwise() {
+  std::vector<Rule> all;
   for (auto* family : {&binaries, &unaries, &activations, &others, &sums})
-    for (OpRules& rules : (*family)()) all.push_back(std::move(rules));
+    for (Rule& rules : (*family)()) all.push_back(std::move(rules));
   return all;
 }
 

@@ -80,8 +80,8 @@ Types projection_cross_entropy_train_shape(const Node& node, const Types& in) {
 
 } // namespace
 
-std::vector<OpRules> losses() {
-  std::vector<OpRules> rules = {
+std::vector<Rule> losses() {
+  std::vector<Rule> rules = {
       rule("embedding", 2, 2, {}, embedding_shape, embedding_derivative),
       rule("cross_entropy", 2, 2, {}, cross_entropy_shape, cross_entropy_derivative),
       rule("cross_entropy_backward", 3, 3, {}, cross_entropy_backward_shape),

@@ -106,8 +106,8 @@ ValueId add_norm_derivative(Graph& graph, const Node& node, size_t input, const 
 
 } // namespace
 
-std::vector<OpRules> norms() {
-  std::vector<OpRules> rules = {
+std::vector<Rule> norms() {
+  std::vector<Rule> rules = {
       rule("layernorm", 3, 3, {f64("epsilon")}, layernorm_shape, layernorm_derivative),
       rule("layernorm_backward", 5, 5, {}, layernorm_backward_shape),
       rule("layernorm_backward_weight", 4, 4, {}, layernorm_backward_weight_shape),
@@ -117,7 +117,7 @@ std::vector<OpRules> norms() {
       rule("rmsnorm_backward_weight", 3, 3, {}, rmsnorm_backward_weight_shape),
       rule("add_rmsnorm", 3, 3, {f64("epsilon")}, after_add(rmsnorm_shape), add_norm_derivative),
   };
-  for (OpRules& r : rules) {
+  for (Rule& r : rules) {
     if (r.name == "layernorm_backward_weight")
       r.accumulates = 3;
     else if (r.name.find("_backward") != std::string::npos)

@@ -113,8 +113,8 @@ ValueId matmul_group_derivative(Graph& graph, const Node& node, size_t input, co
 
 } // namespace
 
-std::vector<OpRules> products() {
-  std::vector<OpRules> rules;
+std::vector<Rule> products() {
+  std::vector<Rule> rules;
   rules.push_back(rule(
       "matmul", 2, 2, {i64("transpose_a"), i64("transpose_b"), text("dtype")},
       [](const Node& node, const Types& in) { return Types{product(node, in, 0, 1)}; },

@@ -28,8 +28,8 @@ Types assign_shape(const Node& node, const Types& in) {
 
 } // namespace
 
-std::vector<OpRules> updates() {
-  std::vector<OpRules> rules = {
+std::vector<Rule> updates() {
+  std::vector<Rule> rules = {
       rule("gradient_scale", 3, 3, {f64("clip")}, gradient_scale_shape),
       rule("assign", 2, 2, {}, assign_shape),
       rule("accumulate", 1, 1, {}, [](const Node&, const Types& in) { return Types{in[0]}; }),
