@@ -4,6 +4,7 @@ PROGRAM = []
 
 PLUGINS = [
     "//plugins/data",
+    "//plugins/kernels/generic",
     "//plugins/kernels/reference",
     "//plugins/metrics",
     "//plugins/models/gpt",
