@@ -16,7 +16,9 @@ const char* const kReference = "plugins/kernels/reference/reference.so";
 double tolerance(const Problem& p, size_t output) {
   const bool bf16 = p.inputs[0].dtype == KM_BF16;
   if (p.op_name == "cast" || p.op_name == "dropout" || p.op_name == "embedding" || p.op_name == "copy") return 0;
-  if (p.outputs[output].dtype == KM_BF16) return 1e-3;
+  /* A component may make y from the u that it stores: u has been rounded then. */
+  const bool activated = p.op_name == "matmul_bias" && p.outputs.size() == 2;
+  if (p.outputs[output].dtype == KM_BF16) return activated ? 4e-3 : 1e-3;
   if (bf16 && p.op_name == "projection_cross_entropy_train" && output >= 2) return 5e-3;
   if (p.op_name == "attention_backward") return 2e-5;
   return 5e-6;
