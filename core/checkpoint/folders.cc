@@ -15,7 +15,7 @@ constexpr char kReplaced[] = ".replaced";
 constexpr char kRemoved[] = ".removed";
 
 std::string hidden(const std::string& checkpoints, int64_t step, const char* ending) {
-  return join_path(checkpoints, "." + checkpoint_name(step) + ending);
+  return path_in(checkpoints, "." + checkpoint_name(step) + ending);
 }
 
 // The step of ".step-000000001.removed" for the ending ".removed"; -1: another name.
@@ -26,7 +26,7 @@ int64_t hidden_step(const std::string& name, const std::string& ending) {
 
 } // namespace
 
-std::string join_path(const std::string& folder, const std::string& name) {
+std::string path_in(const std::string& folder, const std::string& name) {
   return folder.empty() || folder.back() == '/' ? folder + name : folder + "/" + name;
 }
 
@@ -49,8 +49,8 @@ std::vector<std::string> list_checkpoints(Fs& fs, const std::string& checkpoints
   std::map<int64_t, std::string> by_step;
   if (!fs.is_folder(checkpoints)) return {};
   for (const std::string& name : fs.list(checkpoints)) {
-    const std::string path = join_path(checkpoints, name);
-    if (!fs.exists(join_path(path, "manifest.json"))) continue;
+    const std::string path = path_in(checkpoints, name);
+    if (!fs.exists(path_in(path, "manifest.json"))) continue;
     const int64_t step = checkpoint_step(name);
     const int64_t replaced = hidden_step(name, kReplaced);
     if (step >= 0) by_step[step] = path;                // takes the place of its .replaced
@@ -67,8 +67,8 @@ std::string latest_checkpoint(Fs& fs, const std::string& checkpoints) {
 }
 
 std::string find_checkpoint(Fs& fs, const std::string& path) {
-  if (fs.exists(join_path(path, "manifest.json"))) return path;
-  for (const std::string& folder : {join_path(path, "checkpoints"), path}) {
+  if (fs.exists(path_in(path, "manifest.json"))) return path;
+  for (const std::string& folder : {path_in(path, "checkpoints"), path}) {
     const std::string latest = latest_checkpoint(fs, folder);
     if (!latest.empty()) return latest;
   }
@@ -79,9 +79,9 @@ std::string find_checkpoint(Fs& fs, const std::string& path) {
 
 void remove_leftovers(Fs& fs, const std::string& checkpoints) {
   for (const std::string& name : fs.list(checkpoints)) {
-    const std::string path = join_path(checkpoints, name);
+    const std::string path = path_in(checkpoints, name);
     const int64_t replaced = hidden_step(name, kReplaced);
-    const std::string whole = replaced >= 0 ? join_path(checkpoints, checkpoint_name(replaced)) : "";
+    const std::string whole = replaced >= 0 ? path_in(checkpoints, checkpoint_name(replaced)) : "";
     if (hidden_step(name, kPartial) >= 0 || hidden_step(name, kRemoved) >= 0) {
       fs.remove(path);
     } else if (replaced >= 0 && fs.exists(whole)) {
@@ -95,7 +95,7 @@ void remove_leftovers(Fs& fs, const std::string& checkpoints) {
 
 void publish_checkpoint(Fs& fs, const std::string& checkpoints, int64_t step) {
   const std::string partial = partial_folder(checkpoints, step);
-  const std::string whole = join_path(checkpoints, checkpoint_name(step));
+  const std::string whole = path_in(checkpoints, checkpoint_name(step));
   const std::string replaced = hidden(checkpoints, step, kReplaced);
   fs.sync_folder(partial);
   if (!fs.exists(whole)) {

@@ -13,7 +13,7 @@
 
 namespace kumiki {
 
-std::string join_path(const std::string& folder, const std::string& name);
+std::string path_in(const std::string& folder, const std::string& name);
 std::string partial_folder(const std::string& checkpoints, int64_t step);
 
 // What killed writers left is removed or put back. Only one writer may be alive on the folder.

@@ -96,17 +96,17 @@ void write_tensors(Fs& fs, const std::string& folder, const CheckpointReader& re
     total += planned.bytes;
   }
   if (shards.size() == 1) {
-    write_shard(fs, join_path(folder, "model.safetensors"), reader, shards[0]);
+    write_shard(fs, path_in(folder, "model.safetensors"), reader, shards[0]);
     return;
   }
   ordered_json index = {{"metadata", {{"total_size", total}}}, {"weight_map", ordered_json::object()}};
   for (size_t i = 0; i < shards.size(); ++i) {
     char name[64];
     std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
-    write_shard(fs, join_path(folder, name), reader, shards[i]);
+    write_shard(fs, path_in(folder, name), reader, shards[i]);
     for (const Planned* planned : shards[i]) index["weight_map"][planned->entry.name] = name;
   }
-  write_file(fs, join_path(folder, "model.safetensors.index.json"), index.dump(2) + "\n");
+  write_file(fs, path_in(folder, "model.safetensors.index.json"), index.dump(2) + "\n");
 }
 
 std::string config_with_dtype(const std::string& text, uint32_t dtype) {
@@ -133,9 +133,9 @@ size_t export_hugging_face(Fs& fs, const CheckpointReader& reader, const std::ve
   fs.remove(partial);
   fs.make_folders(partial);
   write_tensors(fs, partial, reader, plan, options.shard_bytes);
-  write_file(fs, join_path(partial, "config.json"), config);
+  write_file(fs, path_in(partial, "config.json"), config);
   for (const std::string& path : options.tokenizer_files)
-    write_file(fs, join_path(partial, path.substr(path.rfind('/') + 1)), fs.read(path));
+    write_file(fs, path_in(partial, path.substr(path.rfind('/') + 1)), fs.read(path));
   fs.sync_folder(partial);
   fs.remove(out);
   fs.rename(partial, out);

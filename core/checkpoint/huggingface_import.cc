@@ -35,10 +35,10 @@ constexpr char kConvert[] =
 
 // Names of the files that hold the tensors.
 std::vector<std::string> tensor_files(Fs& fs, const std::string& folder) {
-  if (fs.exists(join_path(folder, "model.safetensors"))) return {"model.safetensors"};
-  const std::string index = join_path(folder, "model.safetensors.index.json");
+  if (fs.exists(path_in(folder, "model.safetensors"))) return {"model.safetensors"};
+  const std::string index = path_in(folder, "model.safetensors.index.json");
   if (!fs.exists(index)) {
-    const bool old = fs.exists(join_path(folder, "pytorch_model.bin"));
+    const bool old = fs.exists(path_in(folder, "pytorch_model.bin"));
     refuse(folder, old ? "holds pytorch_model.bin, which is Python's pickle" : "holds no model.safetensors", kConvert);
   }
   std::set<std::string> names;
@@ -74,7 +74,7 @@ std::string some_of(const std::vector<std::string>& names) {
 } // namespace
 
 std::string read_hugging_face_config(Fs& fs, const std::string& folder) {
-  const std::string path = join_path(folder, "config.json");
+  const std::string path = path_in(folder, "config.json");
   if (!fs.exists(path))
     refuse(folder, "holds no config.json", "give a folder as Hugging Face's save_pretrained writes it");
   return fs.read(path);
@@ -83,7 +83,7 @@ std::string read_hugging_face_config(Fs& fs, const std::string& folder) {
 void HuggingFaceReader::open_files(Fs& fs, const std::string& folder) {
   for (const std::string& name : tensor_files(fs, folder)) {
     auto file = std::make_unique<File>();
-    file->path = join_path(folder, name);
+    file->path = path_in(folder, name);
     file->map = fs.map(file->path);
     file->header = parse_safetensors(file->path, file->map->data(), file->map->bytes());
     for (const SafetensorsEntry& entry : file->header.tensors) {

@@ -46,7 +46,7 @@ CheckpointReader::CheckpointReader(Fs& fs, const std::string& folder, bool verif
   if (verify) this->verify();
   const std::string state = "state.json";
   try {
-    state_ = state_from_json(join_path(folder_, state), read_checked(state));
+    state_ = state_from_json(path_in(folder_, state), read_checked(state));
     read_index();
   } catch (const Error& problem) {
     if (problem.exit_code != 2) throw;
@@ -67,7 +67,7 @@ void CheckpointReader::broken(const std::string& file, const std::string& what) 
       // The file that is broken is the news; that no other can be looked at is not.
     }
   }
-  Error error(join_path(folder_, file), what,
+  Error error(path_in(folder_, file), what,
               !good.empty()
                   ? "an earlier checkpoint is good: " + good + "; move the broken folder away and resume from it"
               : step >= 0 ? "no earlier checkpoint beside it is good"
@@ -77,7 +77,7 @@ void CheckpointReader::broken(const std::string& file, const std::string& what) 
 }
 
 void CheckpointReader::read_manifest() {
-  const std::string path = join_path(folder_, "manifest.json");
+  const std::string path = path_in(folder_, "manifest.json");
   if (!fs_.exists(path)) broken("manifest.json", "it is missing: the folder is no complete checkpoint");
   std::vector<FileRecord> records;
   try {
@@ -87,7 +87,7 @@ void CheckpointReader::read_manifest() {
     broken("manifest.json", text.starts_with(path + ": ") ? text.substr(path.size() + 2) : text);
   }
   for (FileRecord& record : records) {
-    const std::string file = join_path(folder_, record.name);
+    const std::string file = path_in(folder_, record.name);
     if (!fs_.exists(file)) broken(record.name, "the file is missing");
     const uint64_t bytes = fs_.file_bytes(file);
     if (bytes != record.bytes) {
@@ -110,7 +110,7 @@ const CheckpointReader::File* CheckpointReader::find_file(const std::string& nam
 }
 
 std::string CheckpointReader::read_checked(const std::string& name) const {
-  const std::string text = fs_.read(join_path(folder_, name));
+  const std::string text = fs_.read(path_in(folder_, name));
   const FileRecord& record = find_file(name)->record;
   if (text.size() != record.bytes || xxh3(text) != record.checksum)
     broken(name, "its checksum does not fit: the file was changed");
@@ -134,10 +134,10 @@ void CheckpointReader::read_index() {
   for (const auto& file : files_) {
     if (!file->map) continue;
     const std::string& name = file->record.name;
-    headers[name] = parse_safetensors(join_path(folder_, name), file->map->data(), file->map->bytes());
+    headers[name] = parse_safetensors(path_in(folder_, name), file->map->data(), file->map->bytes());
     for (const SafetensorsEntry& entry : headers[name].tensors) entries[name][entry.name] = &entry;
   }
-  for (StoredSlice& slice : index_from_json(join_path(folder_, "index.json"), read_checked("index.json"))) {
+  for (StoredSlice& slice : index_from_json(path_in(folder_, "index.json"), read_checked("index.json"))) {
     const auto file = entries.find(slice.file);
     if (file == entries.end())
       broken("index.json", "it names the file " + slice.file + ", which is not in the manifest");

@@ -22,7 +22,7 @@ bool whole_box(const Region& region) {
 class CheckedFile {
  public:
   CheckedFile(Fs& fs, const std::string& folder, const std::string& name)
-      : file_(fs.create(join_path(folder, name))), record_{name, 0, 0} {}
+      : file_(fs.create(path_in(folder, name))), record_{name, 0, 0} {}
   void write(const void* data, uint64_t bytes) {
     file_->write(data, bytes);
     hash_.add(data, bytes);
@@ -105,7 +105,7 @@ std::string part_path(const SaveJob& job, const std::string& folder, int64_t ran
   char text[64];
   std::snprintf(text, sizeof text, ".part-r%05lld-%06lld.json", static_cast<long long>(rank),
                 static_cast<long long>(job.attempt));
-  return join_path(folder, text);
+  return path_in(folder, text);
 }
 
 RankPart write_part(Fs& fs, SaveJob& job, const std::string& folder) {

@@ -128,7 +128,7 @@ void CheckpointWriter::save(const RunState& state, const std::vector<Slice>& sli
   job.state = state;
   ++job.attempt;
   report.step = state.step;
-  report.folder = join_path(job.options.folder, checkpoint_name(state.step));
+  report.folder = path_in(job.options.folder, checkpoint_name(state.step));
   report.copy_seconds = work_->clock.seconds() - start;
   work_->finished.store(false, std::memory_order_relaxed);
   work_->thread = std::thread([work = work_.get(), report] { work->write(report); });

@@ -39,7 +39,7 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--prompt", a->prompt, "the text to continue");
   command->add_option("--tokens", a->options.tokens, "at most so many tokens")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--temperature", a->options.temperature, "0 = always the likeliest token")->capture_default_str()->check(CLI::NonNegativeNumber);
-  command->add_option("--top-k", a->options.top_k, "draw from the k likeliest tokens; 0 = all", true)->check(CLI::NonNegativeNumber);
+  command->add_option("--top-k", a->options.top_k, "draw from the k likeliest tokens; 0 = all")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--seed", a->options.seed, "another seed, another text")->capture_default_str();
   command->add_option("--set", a->sets, "change a value of the run's configuration");
   command->callback([a] {
@@ -72,7 +72,7 @@ void add_eval_command(CLI::App& app) {
   command->add_option("config", a->config, "the configuration (TOML)")->required();
   command->add_option("--checkpoint", a->checkpoint, "a run folder (runs/NAME) or a checkpoint")->required();
   command->add_option("--split", a->split, "of the data")->capture_default_str()->check(CLI::IsMember({"train", "validation", "test"}));
-  command->add_option("--batches", a->batches, "micro-batches; 0 = the whole split", true)->check(CLI::NonNegativeNumber);
+  command->add_option("--batches", a->batches, "micro-batches; 0 = the whole split")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--set", a->sets, "set a value: --set run.sequence=256 (may be repeated)");
   command->callback([a] {
     const Config config = Config::load(a->config, a->sets);
