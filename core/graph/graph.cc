@@ -211,6 +211,13 @@ void Graph::set_tail_scalar(const std::string& name, ValueId value) {
   scalars_[name] = value;
 }
 
+std::vector<ValueId> Graph::tail_scalars() const {
+  std::vector<ValueId> ids;
+  for (const auto& [name, id] : scalars_)
+    if (values_[id].kind == ValueKind::kActivation) ids.push_back(id);
+  return ids;
+}
+
 // ---- nodes ----------------------------------------------------------------------------------------------------------
 
 NodeId Graph::find_shared(const Node& node) const {
@@ -306,6 +313,8 @@ std::vector<NodeId> Graph::users(ValueId id) const {
   nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
   return nodes;
 }
+
+size_t Graph::reads(ValueId id) const { return users_[value(id).id].size(); }
 
 std::vector<ValueId> Graph::values() const {
   std::vector<bool> used(values_.size(), false);

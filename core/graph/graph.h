@@ -120,6 +120,7 @@ class Graph {
   // From here on step_scalar(name) is `value`, for "gradient_scale", "gradient_norm", "apply", "tokens", which the tail
   // computes; what reads the leaf that stood in for it reads `value` now.
   void set_tail_scalar(const std::string& name, ValueId value);
+  std::vector<ValueId> tail_scalars() const; // those that were set
 
   // -- nodes --
   // Outputs come from the shape rule. Inserted at the cursor, with the cursor's layer, stage, phase, part and origin.
@@ -140,6 +141,7 @@ class Graph {
   bool alive(NodeId id) const;
   const std::vector<NodeId>& order() const { return order_; } // topological
   std::vector<NodeId> users(ValueId id) const;                // in order
+  size_t reads(ValueId id) const;                             // inputs of nodes that are this value; constant time
   std::vector<ValueId> values() const;                        // all that a node or output uses, and all leaves
   const std::vector<ValueId>& parameters() const { return parameters_; } // in order of declaration
   const std::vector<ValueId>& states() const { return states_; }
