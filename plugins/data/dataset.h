@@ -64,5 +64,6 @@ std::unique_ptr<Dataset> make_text(const OpenRequest& request);
 std::unique_ptr<Dataset> make_synthetic(const OpenRequest& request);
 std::unique_ptr<Dataset> make_tokens(const OpenRequest& request);
 std::unique_ptr<Dataset> make_megatron(const OpenRequest& request);
+std::unique_ptr<Dataset> make_tokenizer(const OpenRequest& request);
 
 }  // namespace kumiki::data

@@ -54,11 +54,13 @@ constexpr km_option kMegatronOptions[] = {
     shuffle_option(),
     segments_option(),
 };
+constexpr km_option kTokenizerOptions[] = {tokenizer_option("a SentencePiece model; absent: bytes are the tokens")};
 
 constexpr km_data kText = dataset_table<make_text>();
 constexpr km_data kSynthetic = dataset_table<make_synthetic>();
 constexpr km_data kTokens = dataset_table<make_tokens>();
 constexpr km_data kMegatron = dataset_table<make_megatron>();
+constexpr km_data kTokenizer = dataset_table<make_tokenizer>();
 
 template <size_t count>
 constexpr km_component component(const char* name, const km_data& table, const km_option (&options)[count],
@@ -71,6 +73,7 @@ constexpr km_component kComponents[] = {
     component("tokens", kTokens, kTokensOptions, "token files of llm.c and nanoGPT, memory mapped"),
     component("megatron", kMegatron, kMegatronOptions, "indexed data sets of Megatron-LM (.bin and .idx), memory mapped"),
     component("synthetic", kSynthetic, kSyntheticOptions, "an endless text that a model can learn, for tests"),
+    component("tokenizer", kTokenizer, kTokenizerOptions, "a tokenizer without a corpus, for `kumiki data tokenize`"),
 };
 
 constexpr km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "data", "0.1.0", "Kumiki", "Apache-2.0", kComponents,
