@@ -275,7 +275,11 @@ void assign(ConfigValue& root, const Assignment& assignment) {
     name = path[0];
     next = 2;
     if (!table->is_table()) throw config_error(origin, "[[" + path[0] + "]] " + path[1] + " is no table");
-    if (path.size() == 2) return;  // "parallel.data={}": it is there now
+    if (path.size() == 2) {
+      if (assignment.value.is_table()) return;  // "parallel.data={}": it is there now
+      throw config_error(origin, "[[" + path[0] + "]] " + path[1] + " must be a table, not " + assignment.value.kind(),
+                         "name a key of it: --set " + path[0] + "." + path[1] + ".KEY=VALUE");
+    }
   }
   for (; next + 1 < path.size(); ++next) {
     table = &table_at(*table, path[next], origin);
