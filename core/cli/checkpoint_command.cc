@@ -145,11 +145,19 @@ int64_t positions_of(const std::string& config_json) {
 
 std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
 
+// A configuration must name data; these tokens stand until the user names theirs.
+std::string placeholder_data(int64_t vocabulary) {
+  return "[[data]]\nuse = \"synthetic\"\nvocabulary = " + std::to_string(vocabulary) + "\n";
+}
+
 // The configuration of the run that goes on from the imported model. `sequence` 0: as in the user's configuration.
 Config compose(const ImportArguments& arguments, const std::string& model_table, int64_t sequence) {
   std::string out = arguments.out;
   while (out.size() > 1 && out.back() == '/') out.pop_back();
   const size_t slash = out.rfind('/');
+  const std::string name = "import of " + arguments.folder;
+  const Config alone =
+      Config::parse("[run]\nsteps = 1\nsequence = 1\n[model]\n" + model_table + placeholder_data(2), name);
   std::string text;
   if (!arguments.config.empty()) text += "extends = [" + quoted(arguments.config) + "]\n";
   text += "[run]\nname = " + quoted(slash == std::string::npos ? out : out.substr(slash + 1)) + "\n";
@@ -157,10 +165,10 @@ Config compose(const ImportArguments& arguments, const std::string& model_table,
   if (arguments.config.empty()) text += "steps = 1000\n";
   if (sequence > 0) text += "sequence = " + std::to_string(sequence) + "\n";
   text += "[model]\n" + model_table;
-  const std::string name = "import of " + arguments.folder;
+  const int64_t vocabulary = alone.model().options.get_i64("vocabulary", 256);
+  if (arguments.config.empty()) text += placeholder_data(std::max<int64_t>(2, std::min<int64_t>(256, vocabulary)));
   const Config config = Config::parse(text, name, arguments.sets);
   // What the user's configuration says of another model must not leak into this one.
-  const Config alone = Config::parse("[run]\nsteps = 1\nsequence = 1\n[model]\n" + model_table, name);
   const Table merged = config.table("model"), imported = alone.table("model");
   for (const std::string& key : merged.keys()) {
     if (!imported.has(key) && merged.origin(key).rfind("--set", 0) != 0)
@@ -220,8 +228,9 @@ void import_model(const ImportArguments& arguments) {
   std::printf("%s: %zu parameters, %s, sequence %lld\n", arguments.out.c_str(), slices.size(), size_text(bytes).c_str(),
               static_cast<long long>(config.run().sequence));
   for (const std::string& name : reader.passed_over()) std::printf("passed over: %s\n", name.c_str());
-  if (config.data().empty())
-    std::printf("%s/config.toml names no data yet: add a [[data]] table before training\n", arguments.out.c_str());
+  if (arguments.config.empty())
+    std::printf("%s/config.toml has synthetic data: put yours in its [[data]] before training\n",
+                arguments.out.c_str());
 }
 
 } // namespace
