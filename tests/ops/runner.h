@@ -22,7 +22,7 @@ struct RunResult {
   std::string reason; /* where it is not */
   km_support support{};
   std::vector<Tensor> outputs;
-  double seconds = 0; /* of the last run alone */
+  double seconds = 0, processor_seconds = 0; /* of the last run alone: by the clock, and of all threads together */
 };
 
 /* Throws std::runtime_error where a call fails, a guard or an input was overwritten. */

@@ -91,13 +91,24 @@ std::string Product::packed_format() const {
   return "onednn " + std::to_string(sizes_.column_block) + " columns " + std::to_string(hash);
 }
 
+/* A column block is packed in pieces of whole inner blocks of the layout, which are at most 64 columns wide. */
+constexpr int64_t kPackColumns = 256;
+
+uint32_t Product::pack_pieces() const {
+  return static_cast<uint32_t>((sizes_.column_block + kPackColumns - 1) / kPackColumns);
+}
+
 void Product::pack_task(uint32_t task, const void* plain, void* packed) const {
-  const bool last = task + 1 == column_blocks();
-  const int64_t columns = columns_of(last), first = task * sizes_.column_block;
+  const uint32_t block = task / pack_pieces();
+  const bool last = block + 1 == column_blocks();
+  const int64_t columns = columns_of(last), within = task % pack_pieces() * kPackColumns;
+  if (within >= columns) return;
+  const int64_t width = std::min(kPackColumns, columns - within), first = block * sizes_.column_block + within;
   const uint64_t offset =
       static_cast<uint64_t>(first * (sizes_.transpose_b ? sizes_.ldb : 1)) * element_bytes(sizes_.in);
-  dnnl::memory from(plain_b(columns), instance_.engine, const_cast<char*>(static_cast<const char*>(plain) + offset));
-  dnnl::memory to(*packed_b_[last], instance_.engine, static_cast<char*>(packed) + task * packed_stride());
+  dnnl::memory from(plain_b(width), instance_.engine, const_cast<char*>(static_cast<const char*>(plain) + offset));
+  dnnl::memory to(packed_b_[last]->submemory_desc({sizes_.k, width}, {0, within}), instance_.engine,
+                  static_cast<char*>(packed) + block * packed_stride());
   dnnl::reorder(from, to).execute(this_threads_stream(instance_), from, to);
 }
 

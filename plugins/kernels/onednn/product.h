@@ -40,7 +40,7 @@ class Product {
   bool packs() const { return packs_; }
   uint64_t packed_bytes() const;
   std::string packed_format() const;
-  uint32_t pack_tasks() const { return column_blocks(); }
+  uint32_t pack_tasks() const { return column_blocks() * pack_pieces(); }
   void pack_task(uint32_t task, const void* plain, void* packed) const;
 
   /* Scratch memory of one running task. */
@@ -70,6 +70,7 @@ class Product {
   }
   dnnl::memory::desc plain_b(int64_t columns) const;
   uint64_t packed_stride() const;
+  uint32_t pack_pieces() const;
 
   const Instance& instance_;
   ProductSizes sizes_;

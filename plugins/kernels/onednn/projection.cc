@@ -68,7 +68,7 @@ class Projection final : public Kernel {
     for (int64_t first = 0; first < rows_; first += slice_) {
       make_logits(call, first);
       make_loss(call, first);
-      if (train_) make_d_x(call, first), make_d_w(call, first);
+      if (train_) make_gradients(call, first);
     }
     double loss = 0, tokens = 0;
     const double* losses = call.losses();
@@ -144,7 +144,7 @@ class Projection final : public Kernel {
          .out = Type::f32,
          .bias = false,
          .sum = false,
-         .row_block = good_row_block(rows, false),
+         .row_block = 256,
          .column_block = width_};
     add(p.d_x, s);
     s.sum = true;
@@ -233,31 +233,35 @@ class Projection final : public Kernel {
     math.to_bf16(&of_target, 1, part(call.d_logits(), rows, r, c) + j);
   }
 
-  void make_d_x(const Call& call, int64_t first) const {
-    const int64_t rows = rows_from(first);
-    auto* d_x = static_cast<float*>(pointer(call.buffers[n_inputs_ + 2])) + first * width_;
-    instance_.run(products(first, 0).d_x->row_blocks(), [&](uint32_t row_block, uint32_t worker) {
-      for (int64_t c = 0; c < chunks(); ++c) {
-        const ChunkProducts& p = products(first, c);
-        const bool adds = c > 0 || (accumulate_ >> 2 & 1);
-        const char* w = call.w() + static_cast<uint64_t>(c * chunk_ * width_) * bytes_of(type_);
-        (adds ? p.d_x_more : p.d_x)
-            ->run_task(row_block, call.d_logits() + c * chunk_ * rows, w, nullptr, d_x, scratch(call, worker));
-      }
+  /* d_x and d_w in one go: each has tasks that the other's threads can fill their time with. */
+  void make_gradients(const Call& call, int64_t first) const {
+    const uint32_t row_blocks = products(first, 0).d_x->row_blocks();
+    instance_.run(row_blocks + static_cast<uint32_t>(chunks()), [&](uint32_t task, uint32_t worker) {
+      if (task < row_blocks)
+        make_d_x(call, first, task, scratch(call, worker));
+      else
+        make_d_w(call, first, task - row_blocks, scratch(call, worker));
     });
   }
 
-  void make_d_w(const Call& call, int64_t first) const {
+  void make_d_x(const Call& call, int64_t first, uint32_t row_block, void* scratch) const {
     const int64_t rows = rows_from(first);
+    auto* d_x = static_cast<float*>(pointer(call.buffers[n_inputs_ + 2])) + first * width_;
+    for (int64_t c = 0; c < chunks(); ++c) {
+      const ChunkProducts& p = products(first, c);
+      const bool adds = c > 0 || (accumulate_ >> 2 & 1);
+      const char* w = call.w() + static_cast<uint64_t>(c * chunk_ * width_) * bytes_of(type_);
+      (adds ? p.d_x_more : p.d_x)->run_task(row_block, call.d_logits() + c * chunk_ * rows, w, nullptr, d_x, scratch);
+    }
+  }
+
+  void make_d_w(const Call& call, int64_t first, uint32_t chunk, void* scratch) const {
+    const ChunkProducts& p = products(first, chunk);
     const bool adds = first > 0 || (accumulate_ >> 3 & 1);
-    auto* d_w = static_cast<float*>(pointer(call.buffers[n_inputs_ + 3]));
     const char* x = call.x() + static_cast<uint64_t>(first * width_) * bytes_of(type_);
-    instance_.run(static_cast<uint32_t>(chunks()), [&](uint32_t chunk, uint32_t worker) {
-      const ChunkProducts& p = products(first, chunk);
-      (adds ? p.d_w_more : p.d_w)
-          ->run_task(0, call.d_logits() + chunk * chunk_ * rows, x, nullptr, d_w + chunk * chunk_ * width_,
-                     scratch(call, worker));
-    });
+    auto* d_w = static_cast<float*>(pointer(call.buffers[n_inputs_ + 3])) + chunk * chunk_ * width_;
+    (adds ? p.d_w_more : p.d_w)
+        ->run_task(0, call.d_logits() + chunk * chunk_ * rows_from(first), x, nullptr, d_w, scratch);
   }
 
   const Instance& instance_;
