@@ -1,6 +1,6 @@
-// Checkpoints: what a run needs to go on, in one folder a step. In: slices of logical tensors (the local parts of a rank, of
-// any layout) and the state of the run. Out: the same tensors, cut as any other layout wants them. docs/checkpoints.md has
-// the format. Writer: writer.cc. Reader: reader.cc. Floor: checkpoint.
+// Checkpoints: what a run needs to go on, in one folder a step. In: slices of logical tensors (the local parts of a
+// rank, of any layout) and the state of the run. Out: the same tensors, cut as any other layout wants them.
+// docs/checkpoints.md has the format. Writer: writer.cc. Reader: reader.cc. Floor: checkpoint.
 //
 //   runs/NAME/checkpoints/step-000001000/
 //     manifest.json                        size and checksum (XXH3) of each file below, and of itself
@@ -9,8 +9,9 @@
 //     model-00001-of-00002.safetensors     slices of parameters, by rank: model-r00003-00001-of-00002 where ranks > 1
 //     optimizer-00001-of-00001.safetensors slices of <parameter>/<state>
 //
-// It is written as .step-000001000.partial, each file and the folder are synced, then it is renamed: a folder with a step's
-// name is complete. Replaced and deleted checkpoints are renamed away before they are removed, for the same reason.
+// It is written as .step-000001000.partial, each file and the folder are synced, then it is renamed: a folder with a
+// step's name is complete. Replaced and deleted checkpoints are renamed away before they are removed, for the same
+// reason.
 #pragma once
 
 #include <cstdint>
@@ -78,13 +79,13 @@ struct SaveReport {
 // wait; checkpoints that were complete stay as they were, and a later save may succeed.
 class CheckpointWriter {
  public:
-  // Rank 0 makes the folder and removes what killed writers left in it. fs and clock must outlive the writer; they are used
-  // on the writer's thread too. Throws Error.
+  // Rank 0 makes the folder and removes what killed writers left in it. fs and clock must outlive the writer; they are
+  // used on the writer's thread too. Throws Error.
   CheckpointWriter(Fs& fs, Clock& clock, WriterOptions options);
   ~CheckpointWriter(); // waits; an error that nobody asked for is lost: call wait() before
 
-  // Copies state and slices, starts to write, returns. Waits first for the save before it. All slices of one name must agree
-  // in dtype and logical shape. A checkpoint of the same step is replaced.
+  // Copies state and slices, starts to write, returns. Waits first for the save before it. All slices of one name must
+  // agree in dtype and logical shape. A checkpoint of the same step is replaced.
   void save(const RunState& state, const std::vector<Slice>& slices);
   // Until nothing is being written. Throws what went wrong, once.
   void wait();
@@ -103,8 +104,8 @@ int64_t checkpoint_step(const std::string& folder_name); // -1: no such name
 std::vector<std::string> list_checkpoints(Fs& fs, const std::string& checkpoints);
 // The newest of them; empty: none.
 std::string latest_checkpoint(Fs& fs, const std::string& checkpoints);
-// The checkpoint that a user means: the folder of one, or the newest of a run's folder or of its checkpoints folder. Throws
-// Error (exit_code 4) where there is none.
+// The checkpoint that a user means: the folder of one, or the newest of a run's folder or of its checkpoints folder.
+// Throws Error (exit_code 4) where there is none.
 std::string find_checkpoint(Fs& fs, const std::string& path);
 // The newest one that passes verification with a step below `below`; empty: none. Reads whole checkpoints.
 std::string newest_good_checkpoint(Fs& fs, const std::string& checkpoints, int64_t below);
@@ -115,7 +116,8 @@ struct StoredTensor {
   Shape shape;
 };
 
-// Reads one checkpoint, by memory map. After the constructor all functions are const and may be called on several threads.
+// Reads one checkpoint, by memory map. After the constructor all functions are const and may be called on several
+// threads.
 class CheckpointReader {
  public:
   // Throws Error (exit_code 4) naming the file that is missing, cut or changed, and an earlier checkpoint that is good.
@@ -129,12 +131,13 @@ class CheckpointReader {
   const StoredTensor* find(const std::string& name) const;              // nullptr: not stored
   uint64_t bytes() const;                                               // of all files
 
-  // Elements [flat_begin, flat_end) of a box of a logical tensor to `out`, dense, in the stored dtype; empty offset and shape
-  // mean the whole, flat_end -1 the end of the box. Composes the stored slices, however they were cut. Throws Error where the
-  // tensor or a part of it is not stored, or the box lies outside.
+  // Elements [flat_begin, flat_end) of a box of a logical tensor to `out`, dense, in the stored dtype; empty offset and
+  // shape mean the whole, flat_end -1 the end of the box. Composes the stored slices, however they were cut. Throws
+  // Error where the tensor or a part of it is not stored, or the box lies outside.
   void read(const std::string& name, const Shape& box_offset, const Shape& box_shape, int64_t flat_begin,
             int64_t flat_end, void* out) const;
-  // Fills a slice: name, box and flat range as given, `bytes` checked, dtype and logical_shape compared with what is stored.
+  // Fills a slice: name, box and flat range as given, `bytes` checked, dtype and logical_shape compared with what is
+  // stored.
   void read(const Slice& wanted, void* out) const;
   // Reads all files and compares checksums. Throws as the constructor.
   void verify() const;

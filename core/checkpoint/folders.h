@@ -1,6 +1,6 @@
-// The folders under runs/NAME/checkpoints and their life: .step-N.partial becomes step-N by one rename; a step-N that is
-// replaced or deleted is renamed to .step-N.replaced or .step-N.removed first. So a folder called step-N is complete at every
-// moment, and so is .step-N.replaced while there is no step-N. Floor: checkpoint.
+// The folders under runs/NAME/checkpoints and their life: .step-N.partial becomes step-N by one rename; a step-N that
+// is replaced or deleted is renamed to .step-N.replaced or .step-N.removed first. So a folder called step-N is complete
+// at every moment, and so is .step-N.replaced while there is no step-N. Floor: checkpoint.
 //
 //   .step-N.partial ──rename──► step-N ──rename──► .step-N.removed ──► gone
 //                                  └──rename──► .step-N.replaced ──► gone (or back to step-N, if the writer died between)

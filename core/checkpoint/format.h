@@ -1,5 +1,6 @@
-// The text files of a checkpoint, and back: state.json, index.json (one part of it for each rank) and manifest.json. In and
-// out: plain values and text; files are read and written by the callers. docs/checkpoints.md shows them. Floor: checkpoint.
+// The text files of a checkpoint, and back: state.json, index.json (one part of it for each rank) and manifest.json. In
+// and out: plain values and text; files are read and written by the callers. docs/checkpoints.md shows them. Floor:
+// checkpoint.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// What a model component says of itself outside a run: its parameters (by building its forward graph, without kernels), its
-// rows and config.json of the Hugging Face form, and the [model] table that a config.json means. Used by the commands that
-// export and import. Floor: checkpoint (stands on graph, plugin, config).
+// What a model component says of itself outside a run: its parameters (by building its forward graph, without kernels),
+// its rows and config.json of the Hugging Face form, and the [model] table that a config.json means. Used by the
+// commands that export and import. Floor: checkpoint (stands on graph, plugin, config).
 #pragma once
 
 #include <cstdint>
@@ -46,8 +46,8 @@ class ModelForm {
   std::string title_;
 };
 
-// The lines of a [model] table for a Hugging Face config.json: asks every model component. Throws Error (exit_code 2) where
-// none takes it, with what each said.
+// The lines of a [model] table for a Hugging Face config.json: asks every model component. Throws Error (exit_code 2)
+// where none takes it, with what each said.
 std::string model_table_from_config(Registry& registry, const std::string& config_json);
 
 } // namespace kumiki

@@ -1,5 +1,5 @@
-// Regions of tensors: a flat range of a box of a logical tensor, and how one region is filled from others. Pure arithmetic on
-// shapes: no file, no graph. All counts are elements, all orders row-major. Floor: checkpoint.
+// Regions of tensors: a flat range of a box of a logical tensor, and how one region is filled from others. Pure
+// arithmetic on shapes: no file, no graph. All counts are elements, all orders row-major. Floor: checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct Region {
 int64_t checked_elements(const Shape& shape);
 std::string shape_text(const Shape& shape); // "[2,3]"
 
-// The region that stands for these parts of a tensor of this shape: empty offset = zeros, empty shape = the logical shape,
-// flat_end -1 = the end of the box. Throws Error(where, …) if it does not lie inside the tensor.
+// The region that stands for these parts of a tensor of this shape: empty offset = zeros, empty shape = the logical
+// shape, flat_end -1 = the end of the box. Throws Error(where, …) if it does not lie inside the tensor.
 Region make_region(const std::string& where, const Shape& logical, const Shape& offset, const Shape& shape,
                    int64_t flat_begin, int64_t flat_end);
 
@@ -41,13 +41,13 @@ class Coverage {
   std::vector<std::pair<int64_t, int64_t>> intervals_;
 };
 
-// The elements that two regions of one tensor share, as runs that are contiguous in both: visit(place in from's flat range,
-// place in to's flat range, elements), places counted from flat_begin.
+// The elements that two regions of one tensor share, as runs that are contiguous in both: visit(place in from's flat
+// range, place in to's flat range, elements), places counted from flat_begin.
 void for_each_shared_run(const Region& from, const Region& to,
                          const std::function<void(int64_t from_place, int64_t to_place, int64_t elements)>& visit);
 
-// Copies what `from` has of `to`, and notes it in `covered` (places from to.flat_begin). Data of both are dense, first element
-// at flat_begin.
+// Copies what `from` has of `to`, and notes it in `covered` (places from to.flat_begin). Data of both are dense, first
+// element at flat_begin.
 void copy_shared(const Region& from, const void* from_data, const Region& to, void* to_data, uint64_t element_bytes,
                  Coverage& covered);
 

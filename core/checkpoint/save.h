@@ -23,8 +23,8 @@ struct SaveJob {
 // The slice as it will be stored: region checked, key made. Throws Error.
 StoredSlice describe_slice(const Slice& slice);
 
-// Writes this rank's part; rank 0 then waits for the others' and publishes. Throws Error; what rank 0 had written of the
-// checkpoint is then removed as far as that goes, and complete checkpoints are untouched.
+// Writes this rank's part; rank 0 then waits for the others' and publishes. Throws Error; what rank 0 had written of
+// the checkpoint is then removed as far as that goes, and complete checkpoints are untouched.
 void run_save(Fs& fs, Clock& clock, SaveJob& job);
 
 } // namespace kumiki

@@ -13,8 +13,8 @@
 
 namespace kumiki {
 
-// The trainer's thread owns everything while no write is under way, the writer's thread while one is (from the start of the
-// thread to its join); `done` alone is shared, under the mutex.
+// The trainer's thread owns everything while no write is under way, the writer's thread while one is (from the start of
+// the thread to its join); `done` alone is shared, under the mutex.
 struct CheckpointWriter::Work {
   Fs& fs;
   Clock& clock;

@@ -184,8 +184,8 @@ bool same_shapes(const std::vector<StoredTensor>& a, const std::vector<StoredTen
   });
 }
 
-// run.sequence: what the user says; else what config.json says where the parameters depend on it (a table of positions); else
-// at most 1024, because one step's memory grows with it.
+// run.sequence: what the user says; else what config.json says where the parameters depend on it (a table of
+// positions); else at most 1024, because one step's memory grows with it.
 int64_t choose_sequence(const ImportArguments& arguments, const ModelForm& model, int64_t positions) {
   if (arguments.sequence > 0) return arguments.sequence;
   if (positions > 1 && !same_shapes(model.parameters(0, positions), model.parameters(0, positions - 1)))

@@ -1,5 +1,5 @@
-// kumiki checkpoint inspect|verify|export|import: looks at checkpoints, and takes models from and to the form of Hugging
-// Face's transformers. Floor: cli.
+// kumiki checkpoint inspect|verify|export|import: looks at checkpoints, and takes models from and to the form of
+// Hugging Face's transformers. Floor: cli.
 #pragma once
 
 #include <CLI/CLI.hpp>

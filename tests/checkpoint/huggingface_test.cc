@@ -14,8 +14,8 @@
 namespace kumiki {
 namespace {
 
-// GPT-2's table for one layer: Conv1D weights are [in, out], query, key and value side by side. The key heads are fewer here,
-// so that the parts are not equal.
+// GPT-2's table for one layer: Conv1D weights are [in, out], query, key and value side by side. The key heads are fewer
+// here, so that the parts are not equal.
 constexpr int64_t kWidth = 6, kKeyWidth = 4, kVocabulary = 11;
 
 std::vector<ModelRow> gpt_rows() {

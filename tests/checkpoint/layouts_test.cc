@@ -14,7 +14,8 @@ Shape random_shape(std::mt19937& random) {
   return shape;
 }
 
-// A partition of a tensor as parallel layouts make them: a grid of boxes with uneven cuts, each cut again into flat ranges.
+// A partition of a tensor as parallel layouts make them: a grid of boxes with uneven cuts, each cut again into flat
+// ranges.
 std::vector<Region> random_layout(const Shape& shape, std::mt19937& random) {
   std::vector<Region> boxes{{Shape(shape.size(), 0), shape, 0, 0}};
   for (size_t axis = 0; axis < shape.size(); ++axis) {

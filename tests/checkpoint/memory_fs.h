@@ -1,6 +1,7 @@
 // MemoryFs: a file system in memory that knows what is on the disk and what only in the cache. Every call that changes
-// something is an operation with a number; the test says at which one the call fails, or the process dies, and then what a
-// reader finds: after a kill all that was called, after a power cut only what was synced and a random part of the rest.
+// something is an operation with a number; the test says at which one the call fails, or the process dies, and then
+// what a reader finds: after a kill all that was called, after a power cut only what was synced and a random part of
+// the rest.
 #pragma once
 
 #include <map>
@@ -25,7 +26,8 @@ class MemoryFs : public Fs {
   void inject(Fault fault, int64_t at);
   int64_t operations() const;
   void set_capacity(uint64_t bytes);
-  // The machine after the process is gone: a fresh start of it. power_cut: unsynced data and folder entries survive in part.
+  // The machine after the process is gone: a fresh start of it. power_cut: unsynced data and folder entries survive in
+  // part.
   void restart(bool power_cut, std::mt19937& random);
   // Changes bytes behind everybody's back.
   std::string& contents(const std::string& path);

@@ -110,13 +110,13 @@ TEST_CASE("hostile headers are refused with a sentence") {
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8), "overlaps another or leaves a hole"},
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 3), "cut?"},
       {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 5), "cut?"},
-      {file_with(
-           R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
-           1),
+      {file_with(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},)"
+                 R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+                 1),
        "listed twice"},
-      {file_with(
-           R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
-           3),
+      {file_with(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+                 R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+                 3),
        "overlaps"},
       {file_with(R"({"__metadata__":{"a":1}})", 0), "no table of strings"},
       {file_with(R"({"__metadata__":[]})", 0), "no table of strings"},

@@ -1,4 +1,5 @@
-// What the tests of checkpoints save: a small model with optimizer state whose every element says its tensor, place and step.
+// What the tests of checkpoints save: a small model with optimizer state whose every element says its tensor, place and
+// step.
 #pragma once
 
 #include <cstring>
