@@ -1,5 +1,6 @@
 /* Every kernels component of the tree against `reference`, on every line of cases.h. */
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <iostream>
 #include <set>
 
@@ -126,6 +127,35 @@ TEST_CASE("generic agrees with reference on every op of the vocabulary") {
     CHECK(taken.count(op) == 1);
   }
 }
+
+/* Threads of this process, by the kernel's count. */
+int64_t threads_now() {
+  const std::filesystem::directory_iterator tasks("/proc/self/task");
+  return std::distance(std::filesystem::begin(tasks), std::filesystem::end(tasks));
+}
+
+/* Whatever a component runs, it runs on the host's pool. */
+void check_makes_no_threads(const std::string& path) {
+  TestHost host(2);
+  KernelsPlugin kernels(host, path), reference(host, kReference);
+  if (!kernels.supported()) return;
+  const int64_t before = threads_now();
+  for (const char* line : {"matmul a=512x256 b=384x256 transpose_b=1", "matmul a=512x256 b=512x384 transpose_a=1",
+                           "matmul a=512x256:bf16 b=384x256:bf16 transpose_b=1", "cast x=1000x1000 dtype=bf16",
+                           "projection_cross_entropy_train x=1100x64:bf16 w=4100x64:bf16"}) {
+    Problem p;
+    parse_problem(line, p);
+    RunOptions prepack;
+    prepack.may_prepack = true;
+    run_problem(kernels, p, random_inputs(p, 5, evaluate_with(reference)), prepack);
+    INFO(line);
+    CHECK(threads_now() == before);
+  }
+}
+
+TEST_CASE("reference makes no threads of its own") { check_makes_no_threads(kReference); }
+TEST_CASE("generic makes no threads of its own") { check_makes_no_threads("plugins/kernels/generic/generic.so"); }
+TEST_CASE("onednn makes no threads of its own") { check_makes_no_threads("plugins/kernels/onednn/onednn.so"); }
 
 TEST_CASE("onednn agrees with reference on what it takes") {
   const std::string path = "plugins/kernels/onednn/onednn.so";
