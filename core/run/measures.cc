@@ -6,10 +6,10 @@ namespace kumiki {
 
 Measures::Measures(Host& host, Registry& registry, const Config& config, const km_run_info& run) {
   std::vector<ComponentUse> uses = config.metrics();
-  if (uses.empty()) uses.push_back({"metrics", "console", Table("metrics.console")});
+  if (uses.empty()) uses.push_back({"metrics", "console", Table("metrics.console"), {}});
   bool jsonl = false;
   for (const ComponentUse& use : uses) jsonl |= use.name == "jsonl";
-  if (!jsonl) uses.push_back({"metrics", "jsonl", Table("metrics.jsonl")});
+  if (!jsonl) uses.push_back({"metrics", "jsonl", Table("metrics.jsonl"), {}});
   for (const ComponentUse& use : uses) {
     const Component& component = registry.find("metrics", use.name);
     Sink sink;
