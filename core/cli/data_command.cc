@@ -14,6 +14,7 @@
 #include "core/base/fs.h"
 #include "core/cli/data_tokenize.h"
 #include "core/config/config.h"
+#include "core/config/reader.h"
 #include "core/plugin/host.h"
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
@@ -44,17 +45,26 @@ DocumentForm form_of(const TokenizeArguments& arguments) {
   return std::all_of(arguments.inputs.begin(), arguments.inputs.end(), is_jsonl) ? DocumentForm::kJsonl : DocumentForm::kFile;
 }
 
+// What the command line says of the component, as its table would stand in a configuration.
+Table options_of(const TokenizeArguments& arguments) {
+  auto table = std::make_shared<ConfigValue>();
+  if (!arguments.tokenizer.empty()) {
+    const Origin origin{std::make_shared<const ConfigSource>(ConfigSource{"--tokenizer " + arguments.tokenizer, "", ""})};
+    table->map().push_back({"tokenizer", origin, ConfigValue(arguments.tokenizer, origin)});
+  }
+  for (const std::string& option : arguments.options) {
+    ConfigValue one = read_set(option);
+    for (ConfigValue::Entry& entry : one.map()) table->map().push_back(std::move(entry));
+  }
+  return Table("data", table);
+}
+
 // A data component, open for its tokenizer alone.
 class OpenTokenizer {
  public:
   OpenTokenizer(Registry& registry, const TokenizeArguments& arguments)
       : component_(registry.find("data", arguments.use)), table_(table_of<km_data>(component_, "data", KM_DATA_VERSION)) {
-    std::vector<std::string> sets = {"run.steps=1", "run.sequence=1", "data." + arguments.use + ".use=" + arguments.use};
-    if (!arguments.tokenizer.empty()) sets.push_back("data." + arguments.use + ".tokenizer=" + arguments.tokenizer);
-    for (const std::string& option : arguments.options) sets.push_back("data." + arguments.use + "." + option);
-    const Config config = Config::parse("[[data]]\nuse = \"" + arguments.use + "\"\n", "data tokenize", sets);
-    const std::vector<ComponentUse> data = config.data();
-    const OptionValues options(component_, data.at(0).options);
+    const OptionValues options(component_, options_of(arguments));
     const km_data_context context = {sizeof context, KM_SPLIT_TRAIN, 1, 0, 0};
     check(table_.open(host_.abi(), options.get(), &context, &self_), component_.title(), "open");
     const void* const ability = table_.ability ? table_.ability(self_, KM_TOKENIZER_ABILITY) : nullptr;

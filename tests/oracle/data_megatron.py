@@ -15,12 +15,15 @@ from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatase
 
 # Documents as lists of sequences. One is empty, one has two sequences.
 DOCUMENTS = [[[1, 2, 3]], [[40, 50], [60, 70, 80, 90]], [[]], [[500]], [[7, 8, 9, 10, 11, 12, 13]]]
+# As `kumiki data tokenize` writes them: one sequence a document.
+PLAIN = [[[1, 2, 3]], [[40, 50, 60]], [[500]]]
 
 
 def write(folder):
-    for name, dtype in (("megatron_u16", numpy.uint16), ("megatron_i32", numpy.int32)):
+    for name, dtype, documents in (("megatron_u16", numpy.uint16, DOCUMENTS), ("megatron_i32", numpy.int32, DOCUMENTS),
+                                   ("plain_u16", numpy.uint16, PLAIN), ("plain_i32", numpy.int32, PLAIN)):
         builder = IndexedDatasetBuilder(f"{folder}/{name}.bin", dtype=dtype)
-        for document in DOCUMENTS:
+        for document in documents:
             for sequence in document:
                 builder.add_item(torch.tensor(sequence, dtype=torch.int64))
             builder.end_document()
