@@ -42,14 +42,16 @@ DocumentForm form_of(const TokenizeArguments& arguments) {
     if (path.size() > 3 && path.substr(path.size() - 3) == ".gz") path.resize(path.size() - 3);
     return path.size() > 6 && path.substr(path.size() - 6) == ".jsonl";
   };
-  return std::all_of(arguments.inputs.begin(), arguments.inputs.end(), is_jsonl) ? DocumentForm::kJsonl : DocumentForm::kFile;
+  return std::all_of(arguments.inputs.begin(), arguments.inputs.end(), is_jsonl) ? DocumentForm::kJsonl
+                                                                                 : DocumentForm::kFile;
 }
 
 // What the command line says of the component, as its table would stand in a configuration.
 Table options_of(const TokenizeArguments& arguments) {
   auto table = std::make_shared<ConfigValue>();
   if (!arguments.tokenizer.empty()) {
-    const Origin origin{std::make_shared<const ConfigSource>(ConfigSource{"--tokenizer " + arguments.tokenizer, "", ""})};
+    const Origin origin{
+        std::make_shared<const ConfigSource>(ConfigSource{"--tokenizer " + arguments.tokenizer, "", ""})};
     table->map().push_back({"tokenizer", origin, ConfigValue(arguments.tokenizer, origin)});
   }
   for (const std::string& option : arguments.options) {
@@ -63,7 +65,8 @@ Table options_of(const TokenizeArguments& arguments) {
 class OpenTokenizer {
  public:
   OpenTokenizer(Registry& registry, const TokenizeArguments& arguments)
-      : component_(registry.find("data", arguments.use)), table_(table_of<km_data>(component_, "data", KM_DATA_VERSION)) {
+      : component_(registry.find("data", arguments.use)),
+        table_(table_of<km_data>(component_, "data", KM_DATA_VERSION)) {
     const OptionValues options(component_, options_of(arguments));
     const km_data_context context = {sizeof context, KM_SPLIT_TRAIN, 1, 0, 0};
     check(table_.open(host_.abi(), options.get(), &context, &self_), component_.title(), "open");
@@ -71,7 +74,8 @@ class OpenTokenizer {
     tokenizer_ = ability_of<km_tokenizer>(ability);
     if (!tokenizer_.encode || !tokenizer_.end_of_document) {
       table_.close(self_);
-      throw Error(component_.title(), "has no tokenizer", "name a data component with the ability " KM_TOKENIZER_ABILITY
+      throw Error(component_.title(), "has no tokenizer",
+                  "name a data component with the ability " KM_TOKENIZER_ABILITY
                   " by --use, and its options by --option");
     }
   }
@@ -110,7 +114,8 @@ class Progress {
     const auto now = Clock::now();
     if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
     last_ = now;
-    const double share = static_cast<double>(reader_.bytes_read()) / static_cast<double>(std::max<int64_t>(1, reader_.bytes()));
+    const double share =
+        static_cast<double>(reader_.bytes_read()) / static_cast<double>(std::max<int64_t>(1, reader_.bytes()));
     constexpr int kWidth = 40;
     const std::string full(static_cast<size_t>(std::clamp(share, 0.0, 1.0) * kWidth), '#');
     std::fprintf(stderr, "\r[%-*s] %5.1f %%  left %.0f s\033[K", kWidth, full.c_str(), 100 * share,
@@ -144,19 +149,21 @@ void tokenize_files(const TokenizeArguments& arguments) {
     writer.finish();
     seconds = progress.seconds();
   }
-  std::printf("%s.bin, %s.idx: %lld tokens in %lld documents of %zu files (%.1f MB), %.1f s\n", prefix.c_str(), prefix.c_str(),
-              static_cast<long long>(writer.tokens()), static_cast<long long>(writer.documents()), reader.files(),
-              static_cast<double>(writer.bytes()) / 1e6, seconds);
+  std::printf("%s.bin, %s.idx: %lld tokens in %lld documents of %zu files (%.1f MB), %.1f s\n", prefix.c_str(),
+              prefix.c_str(), static_cast<long long>(writer.tokens()), static_cast<long long>(writer.documents()),
+              reader.files(), static_cast<double>(writer.bytes()) / 1e6, seconds);
 }
 
 void add_tokenize(CLI::App& command) {
   const auto arguments = std::make_shared<TokenizeArguments>();
-  CLI::App* tokenize = command.add_subcommand("tokenize", "text files to a .bin/.idx pair, as `megatron` data reads them");
+  CLI::App* tokenize =
+      command.add_subcommand("tokenize", "text files to a .bin/.idx pair, as `megatron` data reads them");
   tokenize->add_option("input", arguments->inputs, "text files and folders, .gz too")->required();
   tokenize->add_option("-o,--output", arguments->output, "the pair's path without its ending")->required();
   tokenize->add_option("-t,--tokenizer", arguments->tokenizer, "a SentencePiece model; without: bytes are the tokens");
-  tokenize->add_option("--form", arguments->form,
-                       "what a document is: a file, a line, a JSON object a line; auto: jsonl for *.jsonl, else file")
+  tokenize
+      ->add_option("--form", arguments->form,
+                   "what a document is: a file, a line, a JSON object a line; auto: jsonl for *.jsonl, else file")
       ->check(CLI::IsMember({"auto", "file", "lines", "jsonl"}));
   tokenize->add_option("--key", arguments->key, "jsonl: the field that holds the text (text)");
   tokenize->add_option("--threads", arguments->threads, "threads that tokenize; 0: all cores");
@@ -178,8 +185,9 @@ std::string text_of(const Feed& feed, const std::vector<int32_t>& tokens) {
   std::string text(tokens.size() * 4 + 64, '\0');
   for (;;) {
     uint64_t bytes = 0;
-    check(feed.tokenizer().decode(feed.tokenizer_self(), tokens.data(), tokens.size(), text.data(), text.size(), &bytes),
-          "tokenizer", "decode");
+    check(
+        feed.tokenizer().decode(feed.tokenizer_self(), tokens.data(), tokens.size(), text.data(), text.size(), &bytes),
+        "tokenizer", "decode");
     const bool all = bytes <= text.size();
     text.resize(bytes);
     if (all) return text;
@@ -198,8 +206,9 @@ void show_samples(const ShowArguments& arguments) {
   const Config config = Config::load(arguments.config, arguments.sets);
   Registry registry(config);
   Host host;
-  const uint32_t split =
-      arguments.split == "train" ? KM_SPLIT_TRAIN : arguments.split == "validation" ? KM_SPLIT_VALIDATION : KM_SPLIT_TEST;
+  const uint32_t split = arguments.split == "train"        ? KM_SPLIT_TRAIN
+                         : arguments.split == "validation" ? KM_SPLIT_VALIDATION
+                                                           : KM_SPLIT_TEST;
   Feed feed(host, registry, config, split, config.table("model").get_i64("vocabulary", 0));
   std::printf("%lld samples an epoch (0: endless), %lld tokens each, vocabulary %lld%s\n",
               static_cast<long long>(feed.samples()), static_cast<long long>(config.run().sequence),
@@ -211,18 +220,22 @@ void show_samples(const ShowArguments& arguments) {
     std::printf("---- sample %lld\n", static_cast<long long>(number));
     for (size_t begin = 0, end = 0; begin < sequence; begin = end) {
       // A document at a time, where they are kept apart.
-      for (end = begin + 1; end < sequence && (rows.segments.empty() || rows.segments[end] == rows.segments[begin]);) ++end;
+      for (end = begin + 1; end < sequence && (rows.segments.empty() || rows.segments[end] == rows.segments[begin]);)
+        ++end;
       if (begin > 0) std::printf("---- next document\n");
-      print_tokens(feed, {rows.tokens.begin() + static_cast<std::ptrdiff_t>(begin), rows.tokens.begin() + static_cast<std::ptrdiff_t>(end)});
+      print_tokens(feed, {rows.tokens.begin() + static_cast<std::ptrdiff_t>(begin),
+                          rows.tokens.begin() + static_cast<std::ptrdiff_t>(end)});
     }
   }
 }
 
 void add_show(CLI::App& command) {
   const auto arguments = std::make_shared<ShowArguments>();
-  CLI::App* show = command.add_subcommand("show", "samples of a run as text, or as numbers where there is no tokenizer");
+  CLI::App* show =
+      command.add_subcommand("show", "samples of a run as text, or as numbers where there is no tokenizer");
   show->add_option("config", arguments->config, "the run's TOML file")->required();
-  show->add_option("--sample", arguments->sample, "number of the first sample, over the whole run (0)")->check(CLI::NonNegativeNumber);
+  show->add_option("--sample", arguments->sample, "number of the first sample, over the whole run (0)")
+      ->check(CLI::NonNegativeNumber);
   show->add_option("--count", arguments->count, "how many (1)")->check(CLI::PositiveNumber);
   show->add_option("--split", arguments->split, "train, validation or test (train)")
       ->check(CLI::IsMember({"train", "validation", "test"}));
@@ -230,7 +243,7 @@ void add_show(CLI::App& command) {
   show->callback([arguments] { show_samples(*arguments); });
 }
 
-}  // namespace
+} // namespace
 
 void add_data_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("data", "make data sets, and look at what a run reads");
@@ -239,4 +252,4 @@ void add_data_command(CLI::App& app) {
   add_show(*command);
 }
 
-}  // namespace kumiki
+} // namespace kumiki

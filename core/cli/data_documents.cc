@@ -44,14 +44,15 @@ std::vector<std::string> files_below(const std::string& input) {
 
 std::string field_of(const std::string& line, const std::string& key, const std::string& where) {
   const nlohmann::json object = nlohmann::json::parse(line, nullptr, false);
-  if (!object.is_object()) throw Error(where, "is not a JSON object", "say --form lines or --form file if it is plain text");
+  if (!object.is_object())
+    throw Error(where, "is not a JSON object", "say --form lines or --form file if it is plain text");
   const auto found = object.find(key);
   if (found == object.end() || !found->is_string())
     throw Error(where, "has no string \"" + key + "\"", "name the field that holds the text with --key");
   return found->get<std::string>();
 }
 
-}  // namespace
+} // namespace
 
 // One file, unpacked.
 class DocumentReader::Input {
@@ -99,11 +100,11 @@ class DocumentReader::Input {
   int64_t packed_offset() const { return std::max<int64_t>(0, gzoffset(file_)); }
   const std::string& path() const { return path_; }
 
-  std::string pending;  // read, and from `at` on not yet given out
+  std::string pending; // read, and from `at` on not yet given out
   size_t at = 0;
-  int64_t given = 0;    // bytes of text that were given out
+  int64_t given = 0; // bytes of text that were given out
   int64_t lines = 0;
-  std::string document;  // what is left of a line's document
+  std::string document; // what is left of a line's document
   std::string where;
 
  private:
@@ -177,4 +178,4 @@ bool DocumentReader::next_of_lines(TextPiece& piece) {
   return true;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

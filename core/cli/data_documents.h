@@ -11,14 +11,14 @@
 namespace kumiki {
 
 enum class DocumentForm {
-  kFile,   // a file is a document
-  kLine,   // each line is one; empty lines are none
-  kJsonl,  // each line is a JSON object, the document its string `key`
+  kFile,  // a file is a document
+  kLine,  // each line is one; empty lines are none
+  kJsonl, // each line is a JSON object, the document its string `key`
 };
 
 struct TextPiece {
   std::string text;
-  std::string where;  // for errors: "corpus.txt from byte 1048576", "corpus.jsonl:12"
+  std::string where; // for errors: "corpus.txt from byte 1048576", "corpus.jsonl:12"
   bool ends_document = false;
 };
 
@@ -54,7 +54,7 @@ class DocumentReader {
   int64_t bytes_ = 0;
   size_t file_ = 0;              // number of the next file
   int64_t bytes_before_ = 0;     // of the files that are done
-  std::unique_ptr<Input> input_;  // null between files
+  std::unique_ptr<Input> input_; // null between files
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -14,7 +14,7 @@
 namespace kumiki {
 namespace {
 
-constexpr size_t kBatchBytes = 1u << 18;  // of text that one thread takes at a time
+constexpr size_t kBatchBytes = 1u << 18; // of text that one thread takes at a time
 
 // Pieces in order, and their tokens once a worker is done with them.
 struct Batch {
@@ -28,8 +28,8 @@ std::vector<int32_t> encode(const TokenizeRequest& request, const TextPiece& pie
   std::vector<int32_t> tokens(piece.text.size() + 16);
   for (;;) {
     uint64_t count = 0;
-    const km_status status = request.tokenizer->encode(request.self, piece.text.data(), piece.text.size(), tokens.data(),
-                                                       tokens.size(), &count);
+    const km_status status = request.tokenizer->encode(request.self, piece.text.data(), piece.text.size(),
+                                                       tokens.data(), tokens.size(), &count);
     if (status != KM_OK) {
       try {
         check(status, request.title, "encode");
@@ -120,13 +120,13 @@ void write_batch(const Batch& batch, int32_t end_of_document, MegatronWriter& wr
   }
 }
 
-}  // namespace
+} // namespace
 
 void tokenize(DocumentReader& reader, MegatronWriter& writer, const TokenizeRequest& request,
               const std::function<void()>& progress) {
   const int32_t end = request.end_of_document ? request.tokenizer->end_of_document(request.self) : -1;
   std::deque<std::unique_ptr<Batch>> in_order;
-  Workers workers(request);  // after the batches, so that it stops before they are gone
+  Workers workers(request); // after the batches, so that it stops before they are gone
   const size_t most = 4 * static_cast<size_t>(request.threads);
   for (bool more = true; more || !in_order.empty();) {
     if (more && in_order.size() < most) {
@@ -144,4 +144,4 @@ void tokenize(DocumentReader& reader, MegatronWriter& writer, const TokenizeRequ
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

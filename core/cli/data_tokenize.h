@@ -13,11 +13,11 @@
 namespace kumiki {
 
 struct TokenizeRequest {
-  const km_tokenizer* tokenizer;  // encode is called from several threads at once
+  const km_tokenizer* tokenizer; // encode is called from several threads at once
   void* self;
-  std::string title;              // of the component, for errors
-  unsigned threads = 1;           // ≥ 1; those that tokenize
-  bool end_of_document = true;    // append the tokenizer's token after each document, where it has one
+  std::string title;           // of the component, for errors
+  unsigned threads = 1;        // ≥ 1; those that tokenize
+  bool end_of_document = true; // append the tokenizer's token after each document, where it has one
 };
 
 // Until the reader's end. progress is called now and then from the calling thread. Throws Error that names the file and
@@ -25,4 +25,4 @@ struct TokenizeRequest {
 void tokenize(DocumentReader& reader, MegatronWriter& writer, const TokenizeRequest& request,
               const std::function<void()>& progress);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -23,7 +23,7 @@ std::string folder_of(const std::string& path) {
   return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-}  // namespace
+} // namespace
 
 MegatronWriter::MegatronWriter(Fs& fs, const std::string& prefix, int64_t vocabulary)
     : fs_(fs),
@@ -60,8 +60,10 @@ void MegatronWriter::add(const int32_t* tokens, size_t count) {
       length_ = 0;
     }
     ++length_;
-    if (width_ == 2) append(buffer_, static_cast<uint16_t>(tokens[i]));
-    else append(buffer_, tokens[i]);
+    if (width_ == 2)
+      append(buffer_, static_cast<uint16_t>(tokens[i]));
+    else
+      append(buffer_, tokens[i]);
     if (buffer_.size() >= kBufferBytes) flush();
   }
   tokens_ += static_cast<int64_t>(count);
@@ -85,10 +87,10 @@ void MegatronWriter::finish() {
     index->write(buffer_.data(), buffer_.size());
     buffer_.clear();
   };
-  constexpr char kMagic[] = "MMIDIDX\0";  // nine bytes with the closing zero
+  constexpr char kMagic[] = "MMIDIDX\0"; // nine bytes with the closing zero
   for (const char c : kMagic) put(c);
-  put(uint64_t{1});                              // version
-  put(static_cast<uint8_t>(width_ == 2 ? 8 : 4));  // u16, i32
+  put(uint64_t{1});                               // version
+  put(static_cast<uint8_t>(width_ == 2 ? 8 : 4)); // u16, i32
   put(static_cast<uint64_t>(lengths_.size()));
   put(static_cast<uint64_t>(document_ends_.size() + 1));
   for (const int32_t length : lengths_) put(length);
@@ -108,4 +110,4 @@ void MegatronWriter::finish() {
   file_.reset();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

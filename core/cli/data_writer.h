@@ -36,15 +36,15 @@ class MegatronWriter {
   void flush();
 
   Fs& fs_;
-  std::string bin_, idx_;  // final paths
-  std::string beside_;     // what is appended while they are written
+  std::string bin_, idx_; // final paths
+  std::string beside_;    // what is appended while they are written
   std::unique_ptr<FileWriter> file_;
   std::vector<char> buffer_;
   uint64_t width_;
   int64_t tokens_ = 0;
-  int64_t length_ = 0;                  // of the current document's last sequence
-  std::vector<int32_t> lengths_;        // of sequences; a document has several only where it is longer than i32 counts
-  std::vector<int64_t> document_ends_;  // in sequences
+  int64_t length_ = 0;                 // of the current document's last sequence
+  std::vector<int32_t> lengths_;       // of sequences; a document has several only where it is longer than i32 counts
+  std::vector<int64_t> document_ends_; // in sequences
 };
 
-}  // namespace kumiki
+} // namespace kumiki

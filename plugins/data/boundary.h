@@ -63,4 +63,4 @@ km_status guarded(const km_host* host, Body&& body) noexcept {
   }
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -16,15 +16,16 @@ struct Instance {
   int64_t sequence;
   DatasetInfo info;
   std::unique_ptr<Dataset> dataset;
-  std::vector<int32_t> tokens;    // of one sample, sequence + 1
-  std::vector<int32_t> segments;  // the same; empty unless documents are kept apart
+  std::vector<int32_t> tokens;   // of one sample, sequence + 1
+  std::vector<int32_t> segments; // the same; empty unless documents are kept apart
 };
 
 Instance& instance(void* self) { return *static_cast<Instance*>(self); }
 
 void check_request(const OpenRequest& request) {
   const km_data_context& context = *request.context;
-  if (context.sequence < 1) throw Failure(KM_ERROR_HOST, "data: a sequence of " + std::to_string(context.sequence) + " tokens");
+  if (context.sequence < 1)
+    throw Failure(KM_ERROR_HOST, "data: a sequence of " + std::to_string(context.sequence) + " tokens");
   if (context.split > KM_SPLIT_TEST) throw Failure(KM_ERROR_HOST, "data: split " + std::to_string(context.split));
 }
 
@@ -72,7 +73,7 @@ int32_t end_of_document(void* self) { return instance(self).dataset->tokenizer()
 
 constexpr km_tokenizer kTokenizer = {sizeof(km_tokenizer), 0, encode, decode, token_bytes, end_of_document};
 
-}  // namespace
+} // namespace
 
 km_status open_dataset(const km_host* host, const km_options* options, const km_data_context* context, MakeDataset make,
                        void** self) {
@@ -85,8 +86,9 @@ km_status open_dataset(const km_host* host, const km_options* options, const km_
     it->dataset = make(request);
     it->info = it->dataset->info();
     if (context->vocabulary > 0 && it->info.vocabulary > context->vocabulary)
-      fail_user("the data has tokens 0 to %lld, the model's vocabulary is %lld: raise model.vocabulary, or leave it out",
-                static_cast<long long>(it->info.vocabulary - 1), static_cast<long long>(context->vocabulary));
+      fail_user(
+          "the data has tokens 0 to %lld, the model's vocabulary is %lld: raise model.vocabulary, or leave it out",
+          static_cast<long long>(it->info.vocabulary - 1), static_cast<long long>(context->vocabulary));
     it->tokens.resize(static_cast<size_t>(context->sequence) + 1);
     if (it->info.segments) it->segments.resize(it->tokens.size());
     *self = it.release();
@@ -121,19 +123,21 @@ const void* dataset_ability(void* self, const char* id) {
 int64_t choose_vocabulary(int64_t option, int64_t of_format, int64_t of_model, const std::string& path) {
   const int64_t vocabulary = option > 0 ? option : of_format > 0 ? of_format : of_model;
   if (vocabulary <= 0)
-    fail_user("%s: the format does not say how large the vocabulary is: give the option `vocabulary`, or model.vocabulary",
-              path.c_str());
+    fail_user(
+        "%s: the format does not say how large the vocabulary is: give the option `vocabulary`, or model.vocabulary",
+        path.c_str());
   return vocabulary;
 }
 
 int64_t count_samples(int64_t tokens, int64_t all_tokens, const OpenRequest& request, const std::string& path) {
   const int64_t sequence = request.context->sequence;
   if (tokens < sequence + 1)
-    fail_user("%s: the %s part has %lld of %lld tokens, and one sample needs %lld (run.sequence + 1): give more data, a "
-              "shorter sequence or another `split`",
-              path.c_str(), split_name(request.context->split), static_cast<long long>(tokens),
-              static_cast<long long>(all_tokens), static_cast<long long>(sequence + 1));
+    fail_user(
+        "%s: the %s part has %lld of %lld tokens, and one sample needs %lld (run.sequence + 1): give more data, a "
+        "shorter sequence or another `split`",
+        path.c_str(), split_name(request.context->split), static_cast<long long>(tokens),
+        static_cast<long long>(all_tokens), static_cast<long long>(sequence + 1));
   return (tokens - 1) / sequence;
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

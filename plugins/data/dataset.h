@@ -13,8 +13,8 @@ namespace kumiki::data {
 
 struct DatasetInfo {
   int64_t vocabulary = 0;
-  int64_t samples = 0;  // of one epoch; 0 = endless
-  int64_t tokens = 0;   // of one epoch; 0 = unknown
+  int64_t samples = 0; // of one epoch; 0 = endless
+  int64_t tokens = 0;  // of one epoch; 0 = unknown
   bool segments = false;
 };
 
@@ -47,9 +47,8 @@ const void* dataset_ability(void* self, const char* id);
 // The table of the component that `make` makes.
 template <MakeDataset make>
 constexpr km_data dataset_table() {
-  constexpr auto open = [](const km_host* host, const km_options* options, const km_data_context* context, void** self) {
-    return open_dataset(host, options, context, make, self);
-  };
+  constexpr auto open = [](const km_host* host, const km_options* options, const km_data_context* context,
+                           void** self) { return open_dataset(host, options, context, make, self); };
   return {sizeof(km_data), 0, open, close_dataset, dataset_info, dataset_read, dataset_ability};
 }
 
@@ -66,4 +65,4 @@ std::unique_ptr<Dataset> make_tokens(const OpenRequest& request);
 std::unique_ptr<Dataset> make_megatron(const OpenRequest& request);
 std::unique_ptr<Dataset> make_tokenizer(const OpenRequest& request);
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

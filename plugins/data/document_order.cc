@@ -9,10 +9,10 @@ namespace kumiki::data {
 namespace {
 
 constexpr int64_t kMostBlocks = 65536;
-constexpr uint64_t kBlockSalt = 0x626c6f636b73;        // "blocks"
-constexpr uint64_t kDocumentSalt = 0x646f63756d656e;  // "documen"
+constexpr uint64_t kBlockSalt = 0x626c6f636b73;      // "blocks"
+constexpr uint64_t kDocumentSalt = 0x646f63756d656e; // "documen"
 
-}  // namespace
+} // namespace
 
 DocumentOrder::DocumentOrder(const MegatronIndex& index, Part part, int64_t seed, bool shuffle)
     : index_(&index), part_(part), seed_(static_cast<uint64_t>(seed)), shuffle_(shuffle) {
@@ -22,13 +22,15 @@ DocumentOrder::DocumentOrder(const MegatronIndex& index, Part part, int64_t seed
   tokens_ = index.document_begin(part.end) - index.document_begin(part.begin);
 }
 
-int64_t DocumentOrder::block_begin(int64_t block) const { return std::min(part_.begin + block * per_block_, part_.end); }
+int64_t DocumentOrder::block_begin(int64_t block) const {
+  return std::min(part_.begin + block * per_block_, part_.end);
+}
 
 int64_t DocumentOrder::block_size(int64_t block) const { return block_begin(block + 1) - block_begin(block); }
 
 void DocumentOrder::enter_epoch(int64_t epoch) {
   if (epoch == epoch_) return;
-  epoch_ = -1;  // stays so if a damaged index throws below
+  epoch_ = -1; // stays so if a damaged index throws below
   block_order_ = Permutation(blocks_, mix(seed_, static_cast<uint64_t>(epoch), kBlockSalt));
   sums_.assign(1, 0);
   for (int64_t place = 0; place < blocks_; ++place) {
@@ -48,8 +50,8 @@ void DocumentOrder::enter_block(int64_t place) {
   block_ = shuffle_ ? block_order_(place) : place;
   document_place_ = 0;
   skip_ = 0;
-  document_order_ = Permutation(block_size(block_), mix(seed_, static_cast<uint64_t>(epoch_), kDocumentSalt,
-                                                        static_cast<uint64_t>(block_)));
+  document_order_ = Permutation(
+      block_size(block_), mix(seed_, static_cast<uint64_t>(epoch_), kDocumentSalt, static_cast<uint64_t>(block_)));
 }
 
 Stretch DocumentOrder::document(int64_t place) const {
@@ -87,4 +89,4 @@ Stretch DocumentOrder::next() {
   return stretch;
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

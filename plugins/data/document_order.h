@@ -53,13 +53,13 @@ class DocumentOrder {
 
   int64_t epoch_ = -1;
   Permutation block_order_;
-  std::vector<int64_t> sums_;  // the stream's tokens before each place of the block order, and in all
+  std::vector<int64_t> sums_; // the stream's tokens before each place of the block order, and in all
 
-  int64_t block_place_ = 0;  // where the cursor stands: the block's place in the order, the document's within the block
+  int64_t block_place_ = 0; // where the cursor stands: the block's place in the order, the document's within the block
   int64_t block_ = 0;
   int64_t document_place_ = 0;
-  int64_t skip_ = 0;         // tokens of that document that lie before the cursor
+  int64_t skip_ = 0; // tokens of that document that lie before the cursor
   Permutation document_order_;
 };
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

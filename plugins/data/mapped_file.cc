@@ -55,4 +55,4 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -29,4 +29,4 @@ class MappedFile {
   int64_t bytes_ = 0;
 };
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

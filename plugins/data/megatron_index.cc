@@ -8,7 +8,7 @@
 namespace kumiki::data {
 namespace {
 
-constexpr char kMagic[] = "MMIDIDX\0";  // nine bytes with the closing zero
+constexpr char kMagic[] = "MMIDIDX\0"; // nine bytes with the closing zero
 constexpr int64_t kMagicBytes = 9;
 constexpr int64_t kHeaderBytes = kMagicBytes + 8 + 1 + 8 + 8;
 static_assert(sizeof kMagic == kMagicBytes);
@@ -34,7 +34,7 @@ TokenType type_of_code(int code, const std::string& path) {
   }
 }
 
-}  // namespace
+} // namespace
 
 MegatronIndex::MegatronIndex(const std::string& path)
     : idx_(stem_of(path) + ".idx", true), bin_(stem_of(path) + ".bin", true) {
@@ -54,19 +54,23 @@ void MegatronIndex::check_header() {
   if (bytes < kMagicBytes || std::memcmp(idx_.data(), kMagic, kMagicBytes) != 0)
     fail_user("%s: does not begin with MMIDIDX: it is no index of Megatron-LM", path);
   if (bytes < kHeaderBytes)
-    fail_user("%s: is cut off: %lld bytes, the header alone has %lld", path, bytes, static_cast<long long>(kHeaderBytes));
+    fail_user("%s: is cut off: %lld bytes, the header alone has %lld", path, bytes,
+              static_cast<long long>(kHeaderBytes));
   const int64_t version = load_i64(kMagicBytes);
-  if (version != 1) fail_user("%s: is version %lld of the format, only 1 is known", path, static_cast<long long>(version));
+  if (version != 1)
+    fail_user("%s: is version %lld of the format, only 1 is known", path, static_cast<long long>(version));
   type_ = type_of_code(static_cast<int>(idx_.data()[kMagicBytes + 8]), idx_.path());
   sequences_ = load_i64(kMagicBytes + 9);
   const int64_t entries = load_i64(kMagicBytes + 17);
   // Compared by division: a damaged count must not overflow.
   const int64_t left = idx_.bytes() - kHeaderBytes;
-  const bool fits = sequences_ >= 0 && entries >= 1 && sequences_ <= left / 12 && entries <= (left - sequences_ * 12) / 8;
+  const bool fits =
+      sequences_ >= 0 && entries >= 1 && sequences_ <= left / 12 && entries <= (left - sequences_ * 12) / 8;
   const int64_t rest = fits ? left - sequences_ * 12 - entries * 8 : 0;
   if (!fits || (rest != 0 && rest != sequences_))
-    fail_user("%s: has %lld bytes, which is not what %lld sequences and %lld document entries need: it is cut off or damaged",
-              path, bytes, static_cast<long long>(sequences_), static_cast<long long>(entries));
+    fail_user(
+        "%s: has %lld bytes, which is not what %lld sequences and %lld document entries need: it is cut off or damaged",
+        path, bytes, static_cast<long long>(sequences_), static_cast<long long>(entries));
   documents_ = entries - 1;
   if (sequences_ == 0 || documents_ == 0) fail_user("%s: the data set is empty: there is no document in it", path);
   lengths_at_ = kHeaderBytes;
@@ -79,13 +83,14 @@ void MegatronIndex::check_sizes() {
   std::memcpy(&last_length, idx_.data() + lengths_at_ + (sequences_ - 1) * 4, sizeof last_length);
   const int64_t width = token_width(type_);
   const int64_t last_pointer = load_i64(pointers_at_ + (sequences_ - 1) * 8);
-  const bool sound = load_i64(pointers_at_) == 0 && last_length >= 0 && last_pointer >= 0 && last_pointer % width == 0 &&
-                     last_pointer <= bin_.bytes();
+  const bool sound = load_i64(pointers_at_) == 0 && last_length >= 0 && last_pointer >= 0 &&
+                     last_pointer % width == 0 && last_pointer <= bin_.bytes();
   if (!sound || last_pointer + last_length * width != bin_.bytes())
-    fail_user("%s: its last sequence is %d tokens at byte %lld, but %s has %lld bytes: the two are not a pair, or one is cut "
-              "off or damaged",
-              idx_.path().c_str(), last_length, static_cast<long long>(last_pointer), bin_.path().c_str(),
-              static_cast<long long>(bin_.bytes()));
+    fail_user(
+        "%s: its last sequence is %d tokens at byte %lld, but %s has %lld bytes: the two are not a pair, or one is cut "
+        "off or damaged",
+        idx_.path().c_str(), last_length, static_cast<long long>(last_pointer), bin_.path().c_str(),
+        static_cast<long long>(bin_.bytes()));
   tokens_ = bin_.bytes() / width;
   const int64_t first = load_i64(documents_at_), last = load_i64(documents_at_ + documents_ * 8);
   if (first != 0 || last != sequences_)
@@ -108,4 +113,4 @@ int64_t MegatronIndex::document_begin(int64_t document) const {
   return pointer / width;
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

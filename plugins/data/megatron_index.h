@@ -39,8 +39,8 @@ class MegatronIndex {
   TokenType type_ = TokenType::kU16;
   int64_t sequences_ = 0;
   int64_t documents_ = 0;
-  int64_t lengths_at_ = 0, pointers_at_ = 0, documents_at_ = 0;  // offsets in the index
+  int64_t lengths_at_ = 0, pointers_at_ = 0, documents_at_ = 0; // offsets in the index
   int64_t tokens_ = 0;
 };
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -30,4 +30,4 @@ inline uint64_t hash_bytes(std::string_view bytes) {
   return hash;
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

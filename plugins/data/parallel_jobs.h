@@ -36,4 +36,4 @@ inline void run_jobs(size_t jobs, unsigned threads, const std::function<void(siz
     if (error) std::rethrow_exception(error);
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

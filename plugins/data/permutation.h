@@ -24,7 +24,7 @@ class Permutation {
     uint64_t x = static_cast<uint64_t>(index);
     do {
       x = round_trip(x);
-    } while (x >= size_);  // the domain is below 4 x size: fewer than four walks on average
+    } while (x >= size_); // the domain is below 4 x size: fewer than four walks on average
     return static_cast<int64_t>(x);
   }
 
@@ -47,4 +47,4 @@ class Permutation {
   unsigned half_bits_ = 1;
 };
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

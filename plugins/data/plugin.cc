@@ -16,8 +16,10 @@ constexpr km_option split_option(const char* standard, const char* help) {
   return {"split", KM_OPTION_STRING, 0, standard, 0, 0, nullptr, help};
 }
 constexpr km_option segments_option() {
-  return {"segments", KM_OPTION_BOOL, 0, "false", 0, 0, nullptr,
-          "keep documents apart: attention does not cross their borders, and no loss is counted there"};
+  return {"segments", KM_OPTION_BOOL,
+          0,          "false",
+          0,          0,
+          nullptr,    "keep documents apart: attention does not cross their borders, and no loss is counted there"};
 }
 constexpr km_option tokenizer_option(const char* help) {
   return {"tokenizer", KM_OPTION_PATH, 0, nullptr, 0, 0, nullptr, help};
@@ -29,7 +31,8 @@ constexpr km_option kTextOptions[] = {
     split_option("98,2,0", "shares of training, validation and test: contiguous parts of the text, by tokens"),
     shuffle_option(),
     segments_option(),
-    {"cache", KM_OPTION_PATH, 0, nullptr, 0, 0, nullptr, "a folder that keeps the tokens for the next run; absent: none"},
+    {"cache", KM_OPTION_PATH, 0, nullptr, 0, 0, nullptr,
+     "a folder that keeps the tokens for the next run; absent: none"},
 };
 constexpr km_option kSyntheticOptions[] = {
     {"vocabulary", KM_OPTION_I64, 0, "256", 2, 16777216, nullptr, "number of tokens; at most the model's if not given"},
@@ -40,10 +43,12 @@ constexpr km_option vocabulary_option(const char* help) {
 }
 constexpr km_option kTokensOptions[] = {
     path_option("a .bin file of llm.c or nanoGPT, a pattern such as fineweb_train_*.bin, or a folder of them"),
-    {"format", KM_OPTION_STRING, 0, "auto", 0, 0, "auto|llmc|nanogpt", "auto: llm.c where the file has its magic number"},
+    {"format", KM_OPTION_STRING, 0, "auto", 0, 0, "auto|llmc|nanogpt",
+     "auto: llm.c where the file has its magic number"},
     vocabulary_option("number of tokens; absent: the tokenizer's, the format's (llm.c), the model's"),
     tokenizer_option("a SentencePiece model, to show text; absent: none"),
-    split_option("98,2,0", "shares of training, validation and test, by tokens; not used where files are named train and val"),
+    split_option("98,2,0",
+                 "shares of training, validation and test, by tokens; not used where files are named train and val"),
     shuffle_option(),
 };
 constexpr km_option kMegatronOptions[] = {
@@ -71,15 +76,25 @@ constexpr km_component component(const char* name, const km_data& table, const k
 constexpr km_component kComponents[] = {
     component("text", kText, kTextOptions, "text files, as bytes or SentencePiece tokens"),
     component("tokens", kTokens, kTokensOptions, "token files of llm.c and nanoGPT, memory mapped"),
-    component("megatron", kMegatron, kMegatronOptions, "indexed data sets of Megatron-LM (.bin and .idx), memory mapped"),
+    component("megatron", kMegatron, kMegatronOptions,
+              "indexed data sets of Megatron-LM (.bin and .idx), memory mapped"),
     component("synthetic", kSynthetic, kSyntheticOptions, "an endless text that a model can learn, for tests"),
     component("tokenizer", kTokenizer, kTokenizerOptions, "a tokenizer without a corpus, for `kumiki data tokenize`"),
 };
 
-constexpr km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "data", "0.1.0", "Kumiki", "Apache-2.0", kComponents,
-                               sizeof kComponents / sizeof kComponents[0], sizeof(km_component), sizeof(km_option), 0};
+constexpr km_plugin kPlugin = {sizeof(km_plugin),
+                               KM_ABI_MINOR,
+                               "data",
+                               "0.1.0",
+                               "Kumiki",
+                               "Apache-2.0",
+                               kComponents,
+                               sizeof kComponents / sizeof kComponents[0],
+                               sizeof(km_component),
+                               sizeof(km_option),
+                               0};
 
-}  // namespace
-}  // namespace kumiki::data
+} // namespace
+} // namespace kumiki::data
 
 KM_PLUGIN(kumiki::data::kPlugin)

@@ -13,7 +13,7 @@ namespace kumiki::data {
 
 struct Place {
   int64_t epoch;
-  int64_t first_token;  // of the window, in the epoch's stream of tokens
+  int64_t first_token; // of the window, in the epoch's stream of tokens
 };
 
 class SampleOrder {
@@ -36,7 +36,7 @@ class SampleOrder {
   }
 
  private:
-  static constexpr uint64_t kSalt = 0x73616d706c6573;  // "samples": keeps this order apart from that of documents
+  static constexpr uint64_t kSalt = 0x73616d706c6573; // "samples": keeps this order apart from that of documents
 
   int64_t samples_ = 1;
   int64_t sequence_ = 1;
@@ -44,4 +44,4 @@ class SampleOrder {
   bool shuffle_ = true;
 };
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

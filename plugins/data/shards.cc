@@ -31,7 +31,8 @@ bool has_llm_c_magic(const MappedFile& file) {
 Shard open_llm_c(MappedFile file) {
   const char* const path = file.path().c_str();
   if (!has_llm_c_magic(file))
-    fail_user("%s: does not begin with the magic number of llm.c (20240520 or 20240801): is it nanoGPT's format?", path);
+    fail_user("%s: does not begin with the magic number of llm.c (20240520 or 20240801): is it nanoGPT's format?",
+              path);
   if (file.bytes() < kLlmCHeader)
     fail_user("%s: is cut off: %lld bytes, the header alone has %lld", path, static_cast<long long>(file.bytes()),
               static_cast<long long>(kLlmCHeader));
@@ -76,7 +77,7 @@ std::vector<std::string> files_of_folder(const std::string& folder) {
   return paths;
 }
 
-}  // namespace
+} // namespace
 
 std::vector<std::string> list_shards(const std::string& path) {
   std::error_code error;
@@ -109,4 +110,4 @@ std::vector<Shard> open_shards(const std::vector<std::string>& paths, ShardForma
   return shards;
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

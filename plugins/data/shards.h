@@ -20,7 +20,7 @@ struct Shard {
   MappedFile file;
   TokenType type;
   const std::byte* tokens;
-  int64_t first;             // number of its first token in the stream
+  int64_t first; // number of its first token in the stream
   int64_t count;
   int64_t format_vocabulary; // what the format implies, 0 = nothing
 };
@@ -32,4 +32,4 @@ std::vector<std::string> list_shards(const std::string& path);
 // Maps them; touches only their headers. Throws Failure where a file is not what its header says.
 std::vector<Shard> open_shards(const std::vector<std::string>& paths, ShardFormat format);
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -26,8 +26,7 @@ std::array<double, 3> parse_split(const std::string& text) {
     at = next;
     while (at < end && *at == ' ') ++at;
     if (at == end) break;
-    if (*at++ != ',')
-      fail_user("split = \"%s\": shares are separated by commas: write e.g. \"98,2,0\"", text.c_str());
+    if (*at++ != ',') fail_user("split = \"%s\": shares are separated by commas: write e.g. \"98,2,0\"", text.c_str());
   }
   if (sum <= 0) fail_user("split = \"%s\": all shares are zero", text.c_str());
   for (double& share : shares) share /= sum;
@@ -50,4 +49,4 @@ const char* split_name(uint32_t split) {
   return split == KM_SPLIT_TRAIN ? "training" : split == KM_SPLIT_VALIDATION ? "validation" : "test";
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

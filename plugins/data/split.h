@@ -21,4 +21,4 @@ Part part_of(const std::array<double, 3>& shares, uint32_t split, int64_t count)
 
 const char* split_name(uint32_t split);
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -90,10 +90,10 @@ class SyntheticDataset : public Dataset {
   std::array<Permutation, 4> successors_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Dataset> make_synthetic(const OpenRequest& request) {
   return std::make_unique<SyntheticDataset>(request);
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

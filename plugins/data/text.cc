@@ -59,8 +59,8 @@ class TextDataset : public Dataset {
   std::string path_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Dataset> make_text(const OpenRequest& request) { return std::make_unique<TextDataset>(request); }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -5,8 +5,8 @@
 #include <mutex>
 
 #include "boundary.h"
-#include "parallel_jobs.h"
 #include "mix.h"
+#include "parallel_jobs.h"
 #include "token_cache.h"
 
 namespace kumiki::data {
@@ -25,8 +25,7 @@ struct Piece {
 uint64_t key_of(const std::vector<TextFile>& files, const Tokenizer& tokenizer) {
   uint64_t key = mix(kPieceBytes, tokenizer.hash(), static_cast<uint64_t>(tokenizer.vocabulary()));
   for (const TextFile& file : files)
-    key = mix(key, hash_bytes(file.path), static_cast<uint64_t>(file.bytes),
-              static_cast<uint64_t>(file.modified));
+    key = mix(key, hash_bytes(file.path), static_cast<uint64_t>(file.bytes), static_cast<uint64_t>(file.modified));
   return key;
 }
 
@@ -78,7 +77,8 @@ void tokenize(const std::vector<TextFile>& files, const CorpusRequest& request, 
   std::vector<std::string> texts(files.size());
   run_jobs(files.size(), request.threads, [&](size_t i) { texts[i] = read_text(files[i]); });
   std::vector<Piece> pieces = cut(texts);
-  run_jobs(pieces.size(), request.threads, [&](size_t i) { request.tokenizer->encode(pieces[i].text, pieces[i].tokens); });
+  run_jobs(pieces.size(), request.threads,
+           [&](size_t i) { request.tokenizer->encode(pieces[i].text, pieces[i].tokens); });
   const int64_t vocabulary = request.tokenizer->vocabulary();
   corpus.type = vocabulary <= 256 ? TokenType::kU8 : vocabulary <= 65536 ? TokenType::kU16 : TokenType::kU32;
   const int32_t end = request.tokenizer->end_of_document();
@@ -106,7 +106,7 @@ std::shared_ptr<const TextCorpus> make_corpus(const std::vector<TextFile>& files
   return corpus;
 }
 
-}  // namespace
+} // namespace
 
 std::shared_ptr<const TextCorpus> open_text_corpus(const CorpusRequest& request) {
   static std::mutex mutex;
@@ -121,4 +121,4 @@ std::shared_ptr<const TextCorpus> open_text_corpus(const CorpusRequest& request)
   return corpus;
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -18,20 +18,20 @@ namespace kumiki::data {
 struct TextCorpus {
   TokenType type = TokenType::kU8;
   int64_t tokens = 0;
-  const std::byte* data = nullptr;          // tokens x token_width(type) bytes: in `memory` or in `cached`
-  std::vector<int64_t> document_ends;       // the token after each document's last; ascending, empty documents left out
+  const std::byte* data = nullptr;    // tokens x token_width(type) bytes: in `memory` or in `cached`
+  std::vector<int64_t> document_ends; // the token after each document's last; ascending, empty documents left out
   std::vector<std::byte> memory;
   MappedFile cached;
 };
 
 struct CorpusRequest {
   std::string path;
-  std::string cache;  // folder of the cache; empty = none
+  std::string cache; // folder of the cache; empty = none
   std::shared_ptr<const Tokenizer> tokenizer;
-  unsigned threads;   // ≥ 1
+  unsigned threads; // ≥ 1
 };
 
 // Throws Failure. The result does not depend on the number of threads.
 std::shared_ptr<const TextCorpus> open_text_corpus(const CorpusRequest& request);
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -51,14 +51,13 @@ std::string unpack(const std::string& path) {
     text.append(block.data(), static_cast<size_t>(got));
   int code = Z_OK;
   const char* const why = gzerror(file.get(), &code);
-  if (got < 0 || code != Z_OK)
-    fail_user("%s: is damaged after %zu bytes of text: %s", path.c_str(), text.size(), why);
+  if (got < 0 || code != Z_OK) fail_user("%s: is damaged after %zu bytes of text: %s", path.c_str(), text.size(), why);
   return text;
 }
 
 bool packed(const std::string& path) { return path.size() > 3 && path.compare(path.size() - 3, 3, ".gz") == 0; }
 
-}  // namespace
+} // namespace
 
 std::vector<TextFile> list_text_files(const std::string& path) {
   std::vector<TextFile> files;
@@ -83,8 +82,9 @@ std::string read_text(const TextFile& file) {
   }
   if (const int64_t bad = valid_utf8(text); bad != static_cast<int64_t>(text.size()))
     fail_user("%s: is not valid UTF-8 at byte %lld (value 0x%02x): convert it, e.g. with iconv, or take it out",
-              file.path.c_str(), static_cast<long long>(bad), static_cast<unsigned char>(text[static_cast<size_t>(bad)]));
+              file.path.c_str(), static_cast<long long>(bad),
+              static_cast<unsigned char>(text[static_cast<size_t>(bad)]));
   return text;
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -9,8 +9,8 @@ namespace kumiki::data {
 
 struct TextFile {
   std::string path;
-  int64_t bytes;     // on disk
-  int64_t modified;  // nanoseconds since 1970
+  int64_t bytes;    // on disk
+  int64_t modified; // nanoseconds since 1970
 };
 
 // `path` itself, or all files below it whose names do not begin with a dot, in the order of their paths. Throws Failure
@@ -20,4 +20,4 @@ std::vector<TextFile> list_text_files(const std::string& path);
 // The text of one file. Throws Failure that names the file, and the byte (of the unpacked text) where it is not UTF-8.
 std::string read_text(const TextFile& file);
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -28,7 +28,7 @@ TokenType type_of(uint64_t width) {
   return width == 1 ? TokenType::kU8 : width == 2 ? TokenType::kU16 : TokenType::kU32;
 }
 
-}  // namespace
+} // namespace
 
 std::string cache_path(const std::string& folder, uint64_t key) {
   std::array<char, 32> name{};
@@ -45,7 +45,8 @@ bool read_cache(const std::string& path, uint64_t key, TextCorpus& corpus) {
   std::memcpy(&header, file.data(), sizeof header);
   const auto left = static_cast<uint64_t>(file.bytes()) - sizeof header;
   const bool known = std::memcmp(header.magic, kMagic, sizeof header.magic) == 0 && header.version == kVersion &&
-                     header.key == key && (header.token_bytes == 1 || header.token_bytes == 2 || header.token_bytes == 4);
+                     header.key == key &&
+                     (header.token_bytes == 1 || header.token_bytes == 2 || header.token_bytes == 4);
   if (!known || header.documents > left / 8 || (left - header.documents * 8) / header.token_bytes != header.tokens)
     return false;
   corpus.type = type_of(header.token_bytes);
@@ -64,10 +65,12 @@ void write_cache(const std::string& path, uint64_t key, const TextCorpus& corpus
   const std::string beside = path + "." + std::to_string(getpid());
   std::FILE* const file = std::fopen(beside.c_str(), "wb");
   if (!file) fail_user("%s: cannot be written: %s", beside.c_str(), std::strerror(errno));
-  Header header{{}, kVersion, key, token_width(corpus.type), static_cast<uint64_t>(corpus.tokens),
-                corpus.document_ends.size()};
+  Header header{
+      {}, kVersion, key, token_width(corpus.type), static_cast<uint64_t>(corpus.tokens), corpus.document_ends.size()};
   std::memcpy(header.magic, kMagic, sizeof header.magic);
-  const auto put = [file](const void* bytes, size_t count) { return count == 0 || std::fwrite(bytes, count, 1, file) == 1; };
+  const auto put = [file](const void* bytes, size_t count) {
+    return count == 0 || std::fwrite(bytes, count, 1, file) == 1;
+  };
   bool good = put(&header, sizeof header) && put(corpus.document_ends.data(), corpus.document_ends.size() * 8) &&
               put(corpus.data, static_cast<size_t>(corpus.tokens) * token_width(corpus.type));
   good = std::fflush(file) == 0 && good;
@@ -79,4 +82,4 @@ void write_cache(const std::string& path, uint64_t key, const TextCorpus& corpus
   fail_system("%s: the cache cannot be written: %s", path.c_str(), std::strerror(reason));
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -19,4 +19,4 @@ bool read_cache(const std::string& path, uint64_t key, TextCorpus& corpus);
 // Written beside and renamed: another process sees all of it or nothing. Throws Failure.
 void write_cache(const std::string& path, uint64_t key, const TextCorpus& corpus);
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -15,9 +15,12 @@ enum class TokenType { kU8, kI8, kI16, kU16, kI32, kU32, kI64 };
 
 inline uint32_t token_width(TokenType type) {
   switch (type) {
-    case TokenType::kU8: case TokenType::kI8: return 1;
-    case TokenType::kI16: case TokenType::kU16: return 2;
-    case TokenType::kI32: case TokenType::kU32: return 4;
+    case TokenType::kU8:
+    case TokenType::kI8: return 1;
+    case TokenType::kI16:
+    case TokenType::kU16: return 2;
+    case TokenType::kI32:
+    case TokenType::kU32: return 4;
     case TokenType::kI64: return 8;
   }
   return 0;
@@ -53,9 +56,10 @@ inline void copy_tokens(TokenType type, const std::byte* source, int64_t first, 
     case TokenType::kI64: good = copy_tokens_as<int64_t>(source, count, vocabulary, target); break;
   }
   if (good == count) return;
-  fail_user("%s: token number %lld is outside of the vocabulary 0 to %lld: the file was made with another tokenizer, or the "
-            "option `vocabulary` is too small",
-            where.c_str(), static_cast<long long>(first + good), static_cast<long long>(vocabulary - 1));
+  fail_user(
+      "%s: token number %lld is outside of the vocabulary 0 to %lld: the file was made with another tokenizer, or the "
+      "option `vocabulary` is too small",
+      where.c_str(), static_cast<long long>(first + good), static_cast<long long>(vocabulary - 1));
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -39,7 +39,7 @@ class ByteTokenizer : public Tokenizer {
 };
 
 #if KM_HAVE_SENTENCEPIECE
-constexpr std::string_view kSpaceSign = "\xe2\x96\x81";  // U+2581, one byte of text: the space
+constexpr std::string_view kSpaceSign = "\xe2\x96\x81"; // U+2581, one byte of text: the space
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
@@ -49,7 +49,8 @@ class SentencePieceTokenizer : public Tokenizer {
     hash_ = hash_bytes(bytes);
     const auto status = processor_.LoadFromSerializedProto({bytes.data(), bytes.size()});
     if (bytes.empty() || !status.ok())
-      fail_user("%s: is not a SentencePiece model: %s", path.c_str(), bytes.empty() ? "empty file" : status.ToString().c_str());
+      fail_user("%s: is not a SentencePiece model: %s", path.c_str(),
+                bytes.empty() ? "empty file" : status.ToString().c_str());
     for (int token = 0; token < processor_.GetPieceSize(); ++token) bytes_.push_back(bytes_of(token));
   }
   int64_t vocabulary() const override { return processor_.GetPieceSize(); }
@@ -90,7 +91,7 @@ class SentencePieceTokenizer : public Tokenizer {
 };
 #endif
 
-}  // namespace
+} // namespace
 
 std::shared_ptr<const Tokenizer> open_tokenizer(const std::string& path) {
   if (path.empty()) return std::make_shared<ByteTokenizer>();
@@ -102,4 +103,4 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const std::string& path) {
 #endif
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -29,4 +29,4 @@ class Tokenizer {
 // path: a SentencePiece model; empty = bytes (vocabulary 256). Throws Failure.
 std::shared_ptr<const Tokenizer> open_tokenizer(const std::string& path);
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -9,7 +9,8 @@ class TokenizerOnly : public Dataset {
   explicit TokenizerOnly(const std::string& path) : tokenizer_(open_tokenizer(path)) {}
   DatasetInfo info() const override { return {tokenizer_->vocabulary(), 0, 0, false}; }
   void read(int64_t, int32_t*, int32_t*) override {
-    fail_user("[[data]] use = \"tokenizer\" has no samples: it is for `kumiki data tokenize`; use \"text\" or \"megatron\"");
+    fail_user(
+        "[[data]] use = \"tokenizer\" has no samples: it is for `kumiki data tokenize`; use \"text\" or \"megatron\"");
   }
   const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
 
@@ -17,10 +18,10 @@ class TokenizerOnly : public Dataset {
   std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Dataset> make_tokenizer(const OpenRequest& request) {
   return std::make_unique<TokenizerOnly>(km_option_string(request.options, "tokenizer"));
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -48,15 +48,14 @@ class TokensDataset : public Dataset {
                                     request.context->vocabulary, path);
   }
 
-  DatasetInfo info() const override {
-    return {vocabulary_, order_.samples(), order_.samples() * sequence_, false};
-  }
+  DatasetInfo info() const override { return {vocabulary_, order_.samples(), order_.samples() * sequence_, false}; }
 
   void read(int64_t number, int32_t* tokens, int32_t*) override {
     int64_t first = part_.begin + order_.place(number).first_token;
     int64_t left = sequence_ + 1;
     auto shard = std::upper_bound(shards_.begin(), shards_.end(), first,
-                                  [](int64_t token, const Shard& s) { return token < s.first; }) - 1;
+                                  [](int64_t token, const Shard& s) { return token < s.first; }) -
+                 1;
     for (; left > 0; ++shard) {
       const int64_t within = first - shard->first;
       const int64_t count = std::min(left, shard->count - within);
@@ -75,7 +74,8 @@ class TokensDataset : public Dataset {
     const char* const word = split == KM_SPLIT_TRAIN ? "train" : split == KM_SPLIT_VALIDATION ? "val" : "test";
     paths.erase(std::remove_if(paths.begin(), paths.end(), [word](const std::string& p) { return !name_has(p, word); }),
                 paths.end());
-    if (paths.empty()) fail_user("%s: no file has \"%s\" in its name, for the %s part", path.c_str(), word, split_name(split));
+    if (paths.empty())
+      fail_user("%s: no file has \"%s\" in its name, for the %s part", path.c_str(), word, split_name(split));
   }
 
   int64_t sequence_;
@@ -86,8 +86,8 @@ class TokensDataset : public Dataset {
   int64_t vocabulary_ = 0;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Dataset> make_tokens(const OpenRequest& request) { return std::make_unique<TokensDataset>(request); }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

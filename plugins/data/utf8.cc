@@ -19,7 +19,7 @@ size_t character_bytes(const unsigned char* at, size_t left) {
   return length;
 }
 
-}  // namespace
+} // namespace
 
 int64_t valid_utf8(std::string_view text) {
   const auto* const bytes = reinterpret_cast<const unsigned char*>(text.data());
@@ -40,4 +40,4 @@ int64_t valid_utf8(std::string_view text) {
   return static_cast<int64_t>(at);
 }
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

@@ -9,4 +9,4 @@ namespace kumiki::data {
 // The offset of the first byte that does not begin or go on with a valid character, or text.size().
 int64_t valid_utf8(std::string_view text);
 
-}  // namespace kumiki::data
+} // namespace kumiki::data

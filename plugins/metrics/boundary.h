@@ -33,4 +33,4 @@ km_status guarded(const km_host* host, Body&& body) noexcept {
   }
 }
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

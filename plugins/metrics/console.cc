@@ -22,8 +22,10 @@ class StepTime {
   void add(double seconds) {
     if (!(seconds > 0)) return;
     ++count_;
-    if (count_ <= 2) mean_ = seconds;
-    else mean_ += (seconds - mean_) / static_cast<double>(std::min<int64_t>(count_ - 1, 50));
+    if (count_ <= 2)
+      mean_ = seconds;
+    else
+      mean_ += (seconds - mean_) / static_cast<double>(std::min<int64_t>(count_ - 1, 50));
   }
   double seconds() const { return mean_; }
 
@@ -74,7 +76,8 @@ class Console : public Sink {
 
   std::string head(int64_t step) const {
     char text[80];
-    std::snprintf(text, sizeof text, "step %*lld/%lld  ", digits_, static_cast<long long>(step), static_cast<long long>(steps_));
+    std::snprintf(text, sizeof text, "step %*lld/%lld  ", digits_, static_cast<long long>(step),
+                  static_cast<long long>(steps_));
     return text;
   }
 
@@ -133,7 +136,7 @@ class Console : public Sink {
 
   void clear_bar() {
     if (!drawn_) return;
-    std::fputs("\r\033[K", stdout);  // to the line's begin, and erase it
+    std::fputs("\r\033[K", stdout); // to the line's begin, and erase it
     std::fflush(stdout);
     drawn_ = false;
   }
@@ -149,10 +152,10 @@ class Console : public Sink {
   Clock::time_point last_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Sink> make_console(const km_options& options, const km_run_info& run) {
   return std::make_unique<Console>(options, run);
 }
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

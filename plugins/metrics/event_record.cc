@@ -51,7 +51,7 @@ std::string event_head(double wall_time, int64_t step) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 uint32_t crc32c(std::string_view bytes) {
   uint32_t crc = 0xffffffffu;
@@ -81,7 +81,7 @@ std::string version_event(double wall_time) {
 
 std::string start_event(double wall_time, int64_t step) {
   std::string out = event_head(wall_time, step);
-  append_bytes(out, 7, std::string_view("\x08\x01", 2));  // SessionLog{status = START}
+  append_bytes(out, 7, std::string_view("\x08\x01", 2)); // SessionLog{status = START}
   return out;
 }
 
@@ -100,4 +100,4 @@ std::string scalars_event(double wall_time, int64_t step,
   return out;
 }
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

@@ -25,6 +25,7 @@ std::string framed(std::string_view message);
 std::string version_event(double wall_time);
 // A new start of the run at `step`: TensorBoard forgets what earlier files say of this step and later ones.
 std::string start_event(double wall_time, int64_t step);
-std::string scalars_event(double wall_time, int64_t step, const std::vector<std::pair<std::string_view, float>>& scalars);
+std::string scalars_event(double wall_time, int64_t step,
+                          const std::vector<std::pair<std::string_view, float>>& scalars);
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

@@ -17,7 +17,8 @@ constexpr std::string_view kLead = "{\"step\":";
 int64_t step_of(std::string_view line, const std::string& path, int64_t number) {
   int64_t step = 0;
   const bool leads = line.substr(0, kLead.size()) == kLead;
-  if (leads && std::from_chars(line.data() + kLead.size(), line.data() + line.size(), step).ec == std::errc()) return step;
+  if (leads && std::from_chars(line.data() + kLead.size(), line.data() + line.size(), step).ec == std::errc())
+    return step;
   throw Failure(KM_ERROR_USER, path + ":" + std::to_string(number) +
                                    ": is not a line of this run's metrics; move the file away, or mend the line");
 }
@@ -53,15 +54,15 @@ class JsonLines : public Sink {
     file_.write(line_);
   }
 
-  void event(int64_t, const std::string&, const std::string&) override {}  // the file holds numbers only
+  void event(int64_t, const std::string&, const std::string&) override {} // the file holds numbers only
 
  private:
   OutputFile file_;
   std::string line_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Sink> make_jsonl(const km_options&, const km_run_info& run) { return std::make_unique<JsonLines>(run); }
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

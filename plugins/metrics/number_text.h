@@ -9,7 +9,7 @@
 namespace kumiki::metrics {
 
 inline void append_json_number(std::string& text, double value) {
-  constexpr double kExact = 9007199254740992.0;  // 2^53
+  constexpr double kExact = 9007199254740992.0; // 2^53
   char digits[32];
   if (!std::isfinite(value)) {
     text += "null";
@@ -40,4 +40,4 @@ inline void append_json_text(std::string& text, const char* plain) {
   text += '"';
 }
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

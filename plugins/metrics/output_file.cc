@@ -28,7 +28,8 @@ void OutputFile::write(std::string_view record) {
 
 void OutputFile::cut(int64_t bytes) {
   if (ftruncate(file_, bytes) != 0)
-    throw Failure(KM_ERROR_SYSTEM, path_ + ": cannot be cut to " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
+    throw Failure(KM_ERROR_SYSTEM,
+                  path_ + ": cannot be cut to " + std::to_string(bytes) + " bytes: " + std::strerror(errno));
 }
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

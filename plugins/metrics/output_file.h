@@ -26,4 +26,4 @@ class OutputFile {
   int file_ = -1;
 };
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

@@ -18,14 +18,25 @@ constexpr km_metrics kTensorBoard = sink_table<make_tensorboard>();
 constexpr km_component kComponents[] = {
     {"metrics", "console", KM_METRICS_VERSION, sizeof kConsoleOptions / sizeof kConsoleOptions[0], &kConsole,
      kConsoleOptions, "a line a step on standard output, with a bar on a terminal"},
-    {"metrics", "jsonl", KM_METRICS_VERSION, 0, &kJsonLines, nullptr, "metrics.jsonl in the run's folder, a line a step"},
-    {"metrics", "tensorboard", KM_METRICS_VERSION, 0, &kTensorBoard, nullptr, "event files for TensorBoard in the run's folder"},
+    {"metrics", "jsonl", KM_METRICS_VERSION, 0, &kJsonLines, nullptr,
+     "metrics.jsonl in the run's folder, a line a step"},
+    {"metrics", "tensorboard", KM_METRICS_VERSION, 0, &kTensorBoard, nullptr,
+     "event files for TensorBoard in the run's folder"},
 };
 
-constexpr km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "metrics", "0.1.0", "Kumiki", "Apache-2.0", kComponents,
-                               sizeof kComponents / sizeof kComponents[0], sizeof(km_component), sizeof(km_option), 0};
+constexpr km_plugin kPlugin = {sizeof(km_plugin),
+                               KM_ABI_MINOR,
+                               "metrics",
+                               "0.1.0",
+                               "Kumiki",
+                               "Apache-2.0",
+                               kComponents,
+                               sizeof kComponents / sizeof kComponents[0],
+                               sizeof(km_component),
+                               sizeof(km_option),
+                               0};
 
-}  // namespace
-}  // namespace kumiki::metrics
+} // namespace
+} // namespace kumiki::metrics
 
 KM_PLUGIN(kumiki::metrics::kPlugin)

@@ -59,4 +59,4 @@ std::unique_ptr<Sink> make_console(const km_options& options, const km_run_info&
 std::unique_ptr<Sink> make_jsonl(const km_options& options, const km_run_info& run);
 std::unique_ptr<Sink> make_tensorboard(const km_options& options, const km_run_info& run);
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

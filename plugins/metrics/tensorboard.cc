@@ -69,17 +69,17 @@ class TensorBoard : public Sink {
     file_.write(framed(scalars_event(wall_time(), step, scalars_)));
   }
 
-  void event(int64_t, const std::string&, const std::string&) override {}  // the files hold scalars only
+  void event(int64_t, const std::string&, const std::string&) override {} // the files hold scalars only
 
  private:
   OutputFile file_;
   std::vector<std::pair<std::string_view, float>> scalars_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Sink> make_tensorboard(const km_options&, const km_run_info& run) {
   return std::make_unique<TensorBoard>(run);
 }
 
-}  // namespace kumiki::metrics
+} // namespace kumiki::metrics

@@ -38,7 +38,7 @@ void release(const km_host*, void* memory) { std::free(memory); }
 
 const void* service(const km_host*, const char*) { return nullptr; }
 
-}  // namespace
+} // namespace
 
 ComponentHost::ComponentHost() {
   handle_.host = {sizeof(km_host), KM_ABI_MAJOR, KM_ABI_MINOR, KM_ABI_MINOR, fail, log, allocate, release, service};
@@ -66,7 +66,9 @@ Options::Options(const km_component& component, const std::map<std::string, std:
     const auto found = given.find(option.name);
     const bool is_given = found != given.end();
     used += is_given;
-    const std::string& text = texts_.emplace_back(is_given ? found->second : option.default_text ? option.default_text : "");
+    const std::string& text = texts_.emplace_back(is_given              ? found->second
+                                                  : option.default_text ? option.default_text
+                                                                        : "");
     km_option_value value{};
     value.name = option.name;
     value.type = option.type;
@@ -102,4 +104,4 @@ std::string read_file(const std::string& path) {
   return text.str();
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

@@ -67,4 +67,4 @@ class TemporaryFolder {
 
 std::string read_file(const std::string& path);
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

@@ -85,4 +85,4 @@ class DataSet {
   std::string error_;
 };
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

@@ -56,7 +56,8 @@ std::vector<int> stream(DataSet& data, int64_t epoch = 0) {
   REQUIRE(data.status() == KM_OK);
   const int64_t samples = data.info().samples;
   std::vector<int> tokens;
-  for (const Sample& sample : data.read(epoch * samples, samples)) tokens.insert(tokens.end(), sample.tokens.begin(), sample.tokens.end());
+  for (const Sample& sample : data.read(epoch * samples, samples))
+    tokens.insert(tokens.end(), sample.tokens.begin(), sample.tokens.end());
   tokens.push_back(data.sample(epoch * samples + samples - 1).targets.back());
   return tokens;
 }
@@ -71,7 +72,7 @@ std::string open_error(const std::map<std::string, std::string>& options, Run ru
   return data.error();
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("a pair that Megatron-core wrote gives its tokens, packed over documents and sequences") {
   const std::vector<int> expected = {1, 2, 3, 40, 50, 60, 70, 80, 90, 500, 7, 8, 9, 10, 11, 12, 13};
@@ -102,18 +103,22 @@ TEST_CASE("an epoch has every document once, whole, in a new order; samples have
   // One sample that is the whole epoch: the order of documents stands in it.
   int64_t total = 0;
   for (const auto& document : documents) total += static_cast<int64_t>(document.size());
-  DataSet data("megatron", {{"path", path}, {"split", "1"}, {"segments", "true"}, {"vocabulary", "65536"}}, {.sequence = total - 1});
+  DataSet data("megatron", {{"path", path}, {"split", "1"}, {"segments", "true"}, {"vocabulary", "65536"}},
+               {.sequence = total - 1});
   REQUIRE(data.status() == KM_OK);
   REQUIRE(data.info().samples == 1);
   std::vector<std::vector<std::vector<int>>> epochs;
   for (int64_t epoch = 0; epoch < 2; ++epoch) {
     const Sample sample = data.sample(epoch);
     std::vector<std::vector<int>> seen(static_cast<size_t>(sample.segments.back()) + 1);
-    for (size_t t = 0; t < sample.tokens.size(); ++t) seen[static_cast<size_t>(sample.segments[t])].push_back(sample.tokens[t]);
+    for (size_t t = 0; t < sample.tokens.size(); ++t)
+      seen[static_cast<size_t>(sample.segments[t])].push_back(sample.tokens[t]);
     // The last token of all is a target only.
     const int32_t last = sample.targets.back();
-    if (last >= 0) seen.back().push_back(last);
-    else seen.push_back({});  // a document of one token, cut off by segments
+    if (last >= 0)
+      seen.back().push_back(last);
+    else
+      seen.push_back({}); // a document of one token, cut off by segments
     epochs.push_back(seen);
   }
   CHECK(epochs[0] != epochs[1]);
@@ -161,11 +166,15 @@ TEST_CASE("splits are by documents, with the bounds of Megatron-core") {
     int documents, bounds[6];
   };
   const Case cases[] = {
-      {"969,30,1", 50, {0, 48, 48, 50, 50, 50}},         {"969,30,1", 1000, {0, 969, 969, 999, 999, 1000}},
+      {"969,30,1", 50, {0, 48, 48, 50, 50, 50}},
+      {"969,30,1", 1000, {0, 969, 969, 999, 999, 1000}},
       {"969,30,1", 12345, {0, 11962, 11962, 12333, 12333, 12345}},
-      {"98,2,0", 50, {0, 49, 49, 50, 0, 0}},             {"98,2,0", 12345, {0, 12098, 12098, 12345, 0, 0}},
-      {"1,1,1", 5, {0, 2, 2, 3, 3, 5}},                  {"1,1,1", 12345, {0, 4115, 4115, 8230, 8230, 12345}},
-      {"99,1,0", 50, {0, 50, 50, 50, 0, 0}},             {"99,1,0", 1000, {0, 990, 990, 1000, 0, 0}},
+      {"98,2,0", 50, {0, 49, 49, 50, 0, 0}},
+      {"98,2,0", 12345, {0, 12098, 12098, 12345, 0, 0}},
+      {"1,1,1", 5, {0, 2, 2, 3, 3, 5}},
+      {"1,1,1", 12345, {0, 4115, 4115, 8230, 8230, 12345}},
+      {"99,1,0", 50, {0, 50, 50, 50, 0, 0}},
+      {"99,1,0", 1000, {0, 990, 990, 1000, 0, 0}},
   };
   for (const Case& c : cases) {
     const TemporaryFolder folder;
@@ -212,7 +221,9 @@ TEST_CASE("damaged pairs are refused at open in words that name them") {
     for (const int64_t number : {int64_t{42}, int64_t{-1}, int64_t{1} << 62, INT64_MIN})
       CHECK(error_of(changed(at, number)).find(".idx: has 842 bytes, which is not what") == 0);
   CHECK(error_of(changed(entries - 8, int64_t{1} << 40)).find(".idx: its last sequence is 5 tokens at byte") == 0);
-  CHECK(error_of(changed(entries, int64_t{3})).find(".idx: its documents are sequences 3 to 40, but there are 0 to 40") == 0);
+  CHECK(
+      error_of(changed(entries, int64_t{3})).find(".idx: its documents are sequences 3 to 40, but there are 0 to 40") ==
+      0);
   Pair cut = good;
   cut.bin.pop_back();
   CHECK(error_of(cut) == ".idx: its last sequence is 5 tokens at byte 230, but " + folder.path() +
@@ -221,7 +232,8 @@ TEST_CASE("damaged pairs are refused at open in words that name them") {
   cut.idx.resize(20);
   CHECK(error_of(cut) == ".idx: is cut off: 20 bytes, the header alone has 34");
   CHECK(error_of(Pair({})) == ".idx: the data set is empty: there is no document in it");
-  CHECK(open_error({{"path", folder.path() + "/none"}}) == folder.path() + "/none.idx: cannot be opened: No such file or directory");
+  CHECK(open_error({{"path", folder.path() + "/none"}}) ==
+        folder.path() + "/none.idx: cannot be opened: No such file or directory");
 }
 
 TEST_CASE("pointers that are wrong in the middle are found when they are used, and never read outside") {
@@ -241,12 +253,14 @@ TEST_CASE("pointers that are wrong in the middle are found when they are used, a
 }
 
 TEST_CASE("a pair whose vocabulary nobody says is refused") {
-  CHECK(open_error({{"path", kGolden + "megatron_u16"}}).find("the format does not say how large the vocabulary is") != std::string::npos);
+  CHECK(open_error({{"path", kGolden + "megatron_u16"}}).find("the format does not say how large the vocabulary is") !=
+        std::string::npos);
   auto options = in_order(kGolden + "megatron_u16");
   options["vocabulary"] = "500";
   DataSet data("megatron", options, {.sequence = 16});
   data.read(0, 1);
-  CHECK(data.error().find("megatron_u16.bin: token number 9 is outside of the vocabulary 0 to 499") != std::string::npos);
+  CHECK(data.error().find("megatron_u16.bin: token number 9 is outside of the vocabulary 0 to 499") !=
+        std::string::npos);
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

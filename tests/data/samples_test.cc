@@ -22,7 +22,7 @@ std::string numbered_text(int count) {
 
 std::string text_of(const Sample& sample) { return {sample.tokens.begin(), sample.tokens.end()}; }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("the same number is the same sample, whatever order is asked and however many at once") {
   const TemporaryFolder folder;
@@ -90,7 +90,8 @@ TEST_CASE("the parts of a split are disjoint and cover the text") {
   const std::string path = folder.write("a.txt", text);
   std::string covered;
   for (const uint32_t split : {KM_SPLIT_TRAIN, KM_SPLIT_VALIDATION, KM_SPLIT_TEST}) {
-    DataSet data("text", {{"path", path}, {"split", "80, 15, 5"}, {"shuffle", "false"}}, {.split = split, .sequence = 1});
+    DataSet data("text", {{"path", path}, {"split", "80, 15, 5"}, {"shuffle", "false"}},
+                 {.split = split, .sequence = 1});
     REQUIRE(data.status() == KM_OK);
     for (const Sample& sample : data.read(0, data.info().samples)) covered += text_of(sample);
     covered += static_cast<char>(data.sample(data.info().samples - 1).targets.back());
@@ -140,7 +141,8 @@ TEST_CASE("synthetic takes no token that the model does not have") {
   CHECK(fitted.info().vocabulary == 100);
   DataSet refused("synthetic", {{"vocabulary", "300"}}, {.vocabulary = 100});
   CHECK(refused.status() == KM_ERROR_USER);
-  CHECK(refused.error() == "the data has tokens 0 to 299, the model's vocabulary is 100: raise model.vocabulary, or leave it out");
+  CHECK(refused.error() ==
+        "the data has tokens 0 to 299, the model's vocabulary is 100: raise model.vocabulary, or leave it out");
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

@@ -39,7 +39,8 @@ std::string as_text(const std::vector<int32_t>& tokens) { return {tokens.begin()
 std::vector<int32_t> encode(const DataSet& data, const std::string& text) {
   std::vector<int32_t> tokens(1000);
   uint64_t count = 0;
-  REQUIRE(data.tokenizer()->encode(data.self(), text.data(), text.size(), tokens.data(), tokens.size(), &count) == KM_OK);
+  REQUIRE(data.tokenizer()->encode(data.self(), text.data(), text.size(), tokens.data(), tokens.size(), &count) ==
+          KM_OK);
   tokens.resize(count);
   return tokens;
 }
@@ -47,7 +48,8 @@ std::vector<int32_t> encode(const DataSet& data, const std::string& text) {
 std::string decode(const DataSet& data, const std::vector<int32_t>& tokens) {
   std::string text(1000, '\0');
   uint64_t bytes = 0;
-  REQUIRE(data.tokenizer()->decode(data.self(), tokens.data(), tokens.size(), text.data(), text.size(), &bytes) == KM_OK);
+  REQUIRE(data.tokenizer()->decode(data.self(), tokens.data(), tokens.size(), text.data(), text.size(), &bytes) ==
+          KM_OK);
   text.resize(bytes);
   return text;
 }
@@ -58,7 +60,7 @@ std::string open_error(std::map<std::string, std::string> options, Run run = {})
   return data.error();
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("a folder is read with all below it, in the order of paths, packed files too, hidden ones not") {
   const TemporaryFolder folder;
@@ -76,7 +78,7 @@ TEST_CASE("a SentencePiece model tokenizes as spm_encode does, with an end-of-do
   folder.write("a.txt", "the lazy fox");
   folder.write("b.txt", "吾輩は犬である。");
   // The numbers are what tests/oracle/data_sentencepiece.sh printed.
-  const std::vector<int32_t> expected = {262, 289, 292, 283, 312, 279, 2, 289, 347, 359,
+  const std::vector<int32_t> expected = {262, 289, 292, 283, 312, 279, 2,   289, 347, 359,
                                          307, 234, 141, 175, 303, 332, 320, 302, 2};
   CHECK(all_tokens({{"path", folder.path()}, {"tokenizer", kModel}}) == expected);
 }
@@ -94,7 +96,7 @@ TEST_CASE("the tokenizer ability gives the text back") {
     CHECK(decode(data, tokens) == text);
     uint64_t bytes = 0;
     for (const int32_t token : tokens) bytes += data.tokenizer()->token_bytes(data.self(), token);
-    CHECK(bytes == text.size() + (model.empty() || text.empty() ? 0 : 1));  // SentencePiece puts a space before a text
+    CHECK(bytes == text.size() + (model.empty() || text.empty() ? 0 : 1)); // SentencePiece puts a space before a text
   }
   CHECK(data.tokenizer()->token_bytes(data.self(), 2) == (model.empty() ? 1u : 0u));
   CHECK(data.tokenizer()->token_bytes(data.self(), 100000) == 0);
@@ -120,7 +122,8 @@ TEST_CASE("segments number the documents within a sample, and no target crosses 
   folder.write("1", "aaa");
   folder.write("2", "b");
   folder.write("3", "cccc");
-  DataSet data("text", {{"path", folder.path()}, {"split", "1"}, {"shuffle", "false"}, {"segments", "true"}}, {.sequence = 7});
+  DataSet data("text", {{"path", folder.path()}, {"split", "1"}, {"shuffle", "false"}, {"segments", "true"}},
+               {.sequence = 7});
   REQUIRE(data.info().segments == 1);
   const Sample sample = data.sample(0);
   CHECK(sample.segments == std::vector<int32_t>{0, 0, 0, 1, 2, 2, 2});
@@ -138,7 +141,8 @@ TEST_CASE("a large file is the same tokens as its lines, however it is cut") {
 TEST_CASE("the cache gives the same tokens, and is made anew when a file has changed") {
   const TemporaryFolder folder;
   const std::string path = folder.write("text/a.txt", "the quick brown fox"), cache = folder.path() + "/cache";
-  const std::map<std::string, std::string> options = {{"path", folder.path() + "/text"}, {"tokenizer", kModel}, {"cache", cache}};
+  const std::map<std::string, std::string> options = {
+      {"path", folder.path() + "/text"}, {"tokenizer", kModel}, {"cache", cache}};
   const auto files = [&] {
     return std::distance(std::filesystem::directory_iterator(cache), std::filesystem::directory_iterator());
   };
@@ -164,9 +168,15 @@ TEST_CASE("text that is not UTF-8 is refused with its file and byte") {
     std::string bytes;
     int at;
   };
-  const std::vector<Case> cases = {{"plain\x80", 5},          {"\xc0\x80", 0},         {"ab\xe0\x80\x80", 2},
-                                   {"\xed\xa0\x80", 0},       {"\xf4\x90\x80\x80", 0}, {"12345678\xe3\x81", 8},
-                                   {"日本\xff", 6},           {"\xf0\x8f\xbf\xbf", 0}, {"0123456789abcdef\xf5", 16},
+  const std::vector<Case> cases = {{"plain\x80", 5},
+                                   {"\xc0\x80", 0},
+                                   {"ab\xe0\x80\x80", 2},
+                                   {"\xed\xa0\x80", 0},
+                                   {"\xf4\x90\x80\x80", 0},
+                                   {"12345678\xe3\x81", 8},
+                                   {"日本\xff", 6},
+                                   {"\xf0\x8f\xbf\xbf", 0},
+                                   {"0123456789abcdef\xf5", 16},
                                    {std::string("\xc3(", 2), 0}};
   for (const Case& c : cases) {
     const TemporaryFolder folder;
@@ -184,20 +194,25 @@ TEST_CASE("bad input is refused in words that name it") {
   const TemporaryFolder folder;
   const std::string path = folder.write("short.txt", "0123456789");
   CHECK(open_error({{"path", path}}, {.sequence = 1024}) ==
-        path + ": the training part has 10 of 10 tokens, and one sample needs 1025 (run.sequence + 1): give more data, a "
-               "shorter sequence or another `split`");
-  CHECK(open_error({{"path", path}}, {.split = KM_SPLIT_VALIDATION}).find(path + ": the validation part has 0 of 10 tokens") == 0);
-  CHECK(open_error({{"path", folder.path() + "/none"}}).find(folder.path() + "/none: cannot be read: No such file") == 0);
+        path +
+            ": the training part has 10 of 10 tokens, and one sample needs 1025 (run.sequence + 1): give more data, a "
+            "shorter sequence or another `split`");
+  CHECK(open_error({{"path", path}}, {.split = KM_SPLIT_VALIDATION})
+            .find(path + ": the validation part has 0 of 10 tokens") == 0);
+  CHECK(open_error({{"path", folder.path() + "/none"}}).find(folder.path() + "/none: cannot be read: No such file") ==
+        0);
   CHECK(open_error({{"path", folder.write("empty", "")}}) == folder.path() + "/empty: there is no text in it");
   std::filesystem::create_directory(folder.path() + "/nothing");
-  CHECK(open_error({{"path", folder.path() + "/nothing"}}) == folder.path() + "/nothing: there is no file in this folder");
+  CHECK(open_error({{"path", folder.path() + "/nothing"}}) ==
+        folder.path() + "/nothing: there is no file in this folder");
   const std::string packed = gzip(std::string(10000, 'x') + "0123456789");
-  CHECK(open_error({{"path", folder.write("cut.gz", packed.substr(0, packed.size() - 6))}}).find("/cut.gz: is damaged after") !=
-        std::string::npos);
+  CHECK(open_error({{"path", folder.write("cut.gz", packed.substr(0, packed.size() - 6))}})
+            .find("/cut.gz: is damaged after") != std::string::npos);
   CHECK(open_error({{"path", path}, {"tokenizer", path}}).find(path + ": is not a SentencePiece model") == 0);
   for (const std::string split : {"", "1,2,3,4", "-1", "a", "1;2", "0,0", "nan", "1,"})
     CHECK(open_error({{"path", path}, {"split", split}}).find("split = \"" + split + "\"") == 0);
-  CHECK(open_error({{"path", path}}, {.vocabulary = 100}).find("the data has tokens 0 to 255, the model's vocabulary is 100") == 0);
+  CHECK(open_error({{"path", path}}, {.vocabulary = 100})
+            .find("the data has tokens 0 to 255, the model's vocabulary is 100") == 0);
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

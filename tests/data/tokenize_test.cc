@@ -29,7 +29,8 @@ std::string error_of(const std::function<void()>& act) {
 }
 
 // Documents with their places.
-std::vector<std::string> documents(const std::vector<std::string>& inputs, DocumentForm form, const std::string& key = "text") {
+std::vector<std::string> documents(const std::vector<std::string>& inputs, DocumentForm form,
+                                   const std::string& key = "text") {
   DocumentReader reader(inputs, form, key);
   std::vector<std::string> all;
   std::string document;
@@ -44,7 +45,8 @@ std::vector<std::string> documents(const std::vector<std::string>& inputs, Docum
   return all;
 }
 
-void write_pair(const std::vector<std::string>& inputs, const std::string& prefix, const std::string& model, unsigned threads) {
+void write_pair(const std::vector<std::string>& inputs, const std::string& prefix, const std::string& model,
+                unsigned threads) {
   DataSet tokenizer("tokenizer", {{"tokenizer", model}});
   REQUIRE(tokenizer.status() == KM_OK);
   DocumentReader reader(inputs, DocumentForm::kFile, "");
@@ -71,7 +73,7 @@ std::set<std::string> names_in(const std::string& folder) {
   return names;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("the writer's bytes are those of Megatron-core's") {
   const std::string name = GENERATE("plain_u16", "plain_i32");
@@ -80,7 +82,7 @@ TEST_CASE("the writer's bytes are those of Megatron-core's") {
   const int32_t first[] = {1, 2, 3}, second[] = {40, 50, 60}, third[] = {500};
   writer.add(first, 3);
   writer.end_document();
-  writer.end_document();  // nothing in between: no document
+  writer.end_document(); // nothing in between: no document
   writer.add(second, 1);
   writer.add(second + 1, 2);
   writer.end_document();
@@ -113,7 +115,7 @@ TEST_CASE("what is written is what the text component reads, whatever the number
   std::string large;
   for (int i = 0; large.size() < (9u << 20) / 4; ++i) large += "line " + std::to_string(i) + " 猫\n";
   folder.write("in/large.txt", large);
-  std::string unbroken;  // without any newline: cut between characters
+  std::string unbroken; // without any newline: cut between characters
   while (unbroken.size() < (5u << 20) / 4) unbroken += "名前はまだ無い";
   folder.write("in/unbroken.txt", unbroken);
   for (const unsigned threads : {1u, 3u}) {
@@ -132,7 +134,8 @@ TEST_CASE("lines and JSON lines are documents, packed too") {
   CHECK(documents({lines}, DocumentForm::kLine) == std::vector<std::string>{"one", "two", "three"});
   CHECK(documents({lines}, DocumentForm::kFile) == std::vector<std::string>{"one\n\ntwo\r\nthree"});
   const std::string long_line(3u << 20, 'x');
-  const std::string json = folder.write("b.jsonl", "{\"text\":\"a\\nb\"}\n{\"x\":1,\"text\":\"\\u732b\"}\n{\"text\":\"" + long_line + "\"}\n");
+  const std::string json = folder.write(
+      "b.jsonl", "{\"text\":\"a\\nb\"}\n{\"x\":1,\"text\":\"\\u732b\"}\n{\"text\":\"" + long_line + "\"}\n");
   CHECK(documents({json}, DocumentForm::kJsonl) == std::vector<std::string>{"a\nb", "猫", long_line});
   const std::string path = folder.path() + "/c.gz";
   const gzFile packed = gzopen(path.c_str(), "wb");
@@ -147,7 +150,9 @@ TEST_CASE("errors name the file and the place") {
   CHECK(error_of([&] { documents({json}, DocumentForm::kJsonl); }).find(json + ":2: has no string \"text\"") == 0);
   const std::string wrong = folder.write("b.jsonl", "no\n");
   CHECK(error_of([&] { documents({wrong}, DocumentForm::kJsonl); }).find(wrong + ":1: is not a JSON object") == 0);
-  CHECK(error_of([&] { documents({folder.path() + "/none"}, DocumentForm::kFile); }).find(folder.path() + "/none: cannot be read") == 0);
+  CHECK(error_of([&] {
+          documents({folder.path() + "/none"}, DocumentForm::kFile);
+        }).find(folder.path() + "/none: cannot be read") == 0);
   std::filesystem::create_directory(folder.path() + "/nothing");
   CHECK(error_of([&] { documents({folder.path() + "/nothing"}, DocumentForm::kFile); }) ==
         folder.path() + "/nothing: there is no file in this folder");
@@ -170,7 +175,8 @@ TEST_CASE("the first error in the order of the text ends the run, and nothing is
   table.end_of_document = Refusing::end_of_document;
   const TemporaryFolder folder, out;
   for (int i = 10; i < 60; ++i)
-    folder.write(std::to_string(i) + ".txt", (i == 31 || i == 33 || i == 58 ? "bad" : "good") + std::string(300000, 'x'));
+    folder.write(std::to_string(i) + ".txt",
+                 (i == 31 || i == 33 || i == 58 ? "bad" : "good") + std::string(300000, 'x'));
   const std::string error = error_of([&] {
     DocumentReader reader({folder.path()}, DocumentForm::kFile, "");
     MegatronWriter writer(real_fs(), out.path() + "/pair", 3);
@@ -181,4 +187,4 @@ TEST_CASE("the first error in the order of the text ends the run, and nothing is
   CHECK(names_in(out.path()).empty());
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

@@ -35,7 +35,8 @@ std::vector<int> stream(DataSet& data) {
   INFO(data.error());
   REQUIRE(data.status() == KM_OK);
   std::vector<int> tokens;
-  for (const Sample& sample : data.read(0, data.info().samples)) tokens.insert(tokens.end(), sample.tokens.begin(), sample.tokens.end());
+  for (const Sample& sample : data.read(0, data.info().samples))
+    tokens.insert(tokens.end(), sample.tokens.begin(), sample.tokens.end());
   INFO(data.error());
   REQUIRE(data.status() == KM_OK);
   tokens.push_back(data.sample(data.info().samples - 1).targets.back());
@@ -52,7 +53,7 @@ std::string open_error(const std::map<std::string, std::string>& options, Run ru
   return data.error();
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("files of llm.c and nanoGPT give their tokens, told apart by the magic number") {
   const TemporaryFolder folder;
@@ -64,7 +65,8 @@ TEST_CASE("files of llm.c and nanoGPT give their tokens, told apart by the magic
   DataSet llama("tokens", in_order(folder.write("llama.bin", llm_c(large, 20240801, 7))), {.sequence = 1});
   CHECK(stream(llama) == large);
   CHECK(llama.info().vocabulary == 128256);
-  DataSet nano("tokens", in_order(folder.write("nano.bin", stored<uint16_t>(tokens))), {.sequence = 3, .vocabulary = 50304});
+  DataSet nano("tokens", in_order(folder.write("nano.bin", stored<uint16_t>(tokens))),
+               {.sequence = 3, .vocabulary = 50304});
   CHECK(stream(nano) == tokens);
   CHECK(nano.info().vocabulary == 50304);
   CHECK(nano.tokenizer() == nullptr);
@@ -88,7 +90,8 @@ TEST_CASE("where files are named train and val, the names are the split") {
   folder.write("x_train_001.bin", llm_c(range(9, 17)));
   folder.write("x_val_000.bin", llm_c(range(100, 109)));
   auto options = in_order(folder.path());
-  DataSet train("tokens", options, {.sequence = 4}), validation("tokens", options, {.split = KM_SPLIT_VALIDATION, .sequence = 4});
+  DataSet train("tokens", options, {.sequence = 4}),
+      validation("tokens", options, {.split = KM_SPLIT_VALIDATION, .sequence = 4});
   CHECK(stream(train) == range(0, 17));
   CHECK(stream(validation) == range(100, 109));
   CHECK(open_error(options, {.split = KM_SPLIT_TEST}) ==
@@ -101,8 +104,9 @@ TEST_CASE("a token that the vocabulary does not have is an error that names file
   DataSet data("tokens", in_order(path), {.sequence = 4});
   data.read(0, 1);
   CHECK(data.status() == KM_ERROR_USER);
-  CHECK(data.error() == path + ": token number 3 is outside of the vocabulary 0 to 50256: the file was made with another "
-                               "tokenizer, or the option `vocabulary` is too small");
+  CHECK(data.error() == path +
+                            ": token number 3 is outside of the vocabulary 0 to 50256: the file was made with another "
+                            "tokenizer, or the option `vocabulary` is too small");
 }
 
 TEST_CASE("bad token files are refused in words that name them") {
@@ -120,18 +124,20 @@ TEST_CASE("bad token files are refused in words that name them") {
   CHECK(error_of(llm_c(range(0, 50), 20240520, 3)).find("is version 3 of its format, only 1 is known") == 0);
   CHECK(error_of("0123456789", "llmc").find("does not begin with the magic number of llm.c") == 0);
   CHECK(error_of("012345678").find("has 9 bytes, no whole number of 2-byte tokens") == 0);
-  CHECK(error_of("") == "the training part has 0 of 0 tokens, and one sample needs 5 (run.sequence + 1): give more data, a "
-                        "shorter sequence or another `split`");
+  CHECK(error_of("") ==
+        "the training part has 0 of 0 tokens, and one sample needs 5 (run.sequence + 1): give more data, a "
+        "shorter sequence or another `split`");
   const std::string nano = folder.write("nano.bin", stored<uint16_t>(range(0, 50)));
   CHECK(open_error({{"path", nano}}).find("the format does not say how large the vocabulary is") != std::string::npos);
   CHECK(open_error({{"path", folder.path() + "/none.bin"}}) ==
         folder.path() + "/none.bin: cannot be opened: No such file or directory");
   CHECK(open_error({{"path", folder.path() + "/x*.bin"}}) == folder.path() + "/x*.bin: no file matches");
   std::filesystem::create_directory(folder.path() + "/nothing");
-  CHECK(open_error({{"path", folder.path() + "/nothing"}}) == folder.path() + "/nothing: there is no file *.bin in this folder");
+  CHECK(open_error({{"path", folder.path() + "/nothing"}}) ==
+        folder.path() + "/nothing: there is no file *.bin in this folder");
   folder.write("mixed/1.bin", llm_c(range(0, 9)));
   folder.write("mixed/2.bin", stored<uint16_t>(range(0, 9)));
   CHECK(open_error({{"path", folder.path() + "/mixed"}}).find("are of different formats") != std::string::npos);
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

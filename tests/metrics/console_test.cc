@@ -66,12 +66,19 @@ void three_steps(const std::map<std::string, std::string>& options) {
   MetricsSink sink("console", "/", 1, 4000, options);
   sink.event(0, "start", "gpt-300m");
   for (int step = 1; step <= 3; ++step)
-    sink.step({{"step", step}, {"loss", 10.0 / step}, {"learning_rate", 3e-4}, {"grad_norm", 1.25}, {"tokens", step * 1e6},
-               {"tokens_per_second", 12345.0}, {"flops_per_second", 1.5e12}, {"step_seconds", 2.0}, {"data_seconds", 0.1}});
+    sink.step({{"step", step},
+               {"loss", 10.0 / step},
+               {"learning_rate", 3e-4},
+               {"grad_norm", 1.25},
+               {"tokens", step * 1e6},
+               {"tokens_per_second", 12345.0},
+               {"flops_per_second", 1.5e12},
+               {"step_seconds", 2.0},
+               {"data_seconds", 0.1}});
   sink.step({{"step", 3}, {"eval_loss", 3.5}, {"eval_bits_per_byte", 1.25}});
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("a step is one line, and so are evaluations and events; no bar where there is no terminal") {
   CHECK(written([] { three_steps({}); }) ==
@@ -101,7 +108,8 @@ TEST_CASE("a loss that is no number is shown as it is, what was not measured is 
 TEST_CASE("on a terminal a bar with the time left stands below the lines, and is gone at the end") {
   const std::string text = written_to_terminal([] { three_steps({}); });
   const std::string erase = "\r\033[K";
-  CHECK(text.find("] " "  0.0 %  left ?") == std::string::npos);
+  CHECK(text.find("] "
+                  "  0.0 %  left ?") == std::string::npos);
   CHECK(text.find("...]   0.1 %  left 2h 13m" + erase) != std::string::npos);
   CHECK(text.substr(text.size() - erase.size()) == erase);
   CHECK(text.find("[....") != std::string::npos);
@@ -119,4 +127,4 @@ TEST_CASE("the time left follows the steps, not the first one, which warms up") 
   CHECK(text == "step   1/102  left 14h 01m\nstep   2/102  left 1m 40s\nstep   3/102  left 3m 18s\n");
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

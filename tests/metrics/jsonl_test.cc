@@ -15,7 +15,8 @@ TEST_CASE("a step is a line at once, keys in the order given, numbers shortest, 
   const std::string path = folder.path() + "/metrics.jsonl";
   MetricsSink sink("jsonl", folder.path());
   sink.step({{"step", 1}, {"loss", 10.125}, {"learning_rate", 3e-4}, {"grad_norm", NAN}, {"tokens", 1048576}});
-  CHECK(read_file(path) == "{\"step\":1,\"loss\":10.125,\"learning_rate\":3e-04,\"grad_norm\":null,\"tokens\":1048576}\n");
+  CHECK(read_file(path) ==
+        "{\"step\":1,\"loss\":10.125,\"learning_rate\":3e-04,\"grad_norm\":null,\"tokens\":1048576}\n");
   sink.step({{"step", 2}, {"loss", INFINITY}, {"flops_per_second", 1.5e300}, {"a\"b\\\n", -0.0}});
   sink.event(2, "checkpoint", "written");
   sink.step({{"step", 1e6}, {"eval_loss", -INFINITY}, {"x", 9007199254740993.0}});
@@ -32,7 +33,8 @@ TEST_CASE("numbers read back as the same double") {
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   std::vector<double> values;
-  for (int i = 0; i < 300; ++i) values.push_back(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 1900) - 1000));
+  for (int i = 0; i < 300; ++i)
+    values.push_back(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 1900) - 1000));
   for (const double value : values) sink.step({{"step", 1}, {"x", value}});
   const std::string text = read_file(folder.path() + "/metrics.jsonl");
   size_t at = 0;
@@ -96,4 +98,4 @@ TEST_CASE("a disk that is full is an error of the system") {
   CHECK(sink.error().find("metrics.jsonl: cannot be") != std::string::npos);
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

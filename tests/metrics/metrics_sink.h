@@ -54,4 +54,4 @@ class MetricsSink {
   std::string error_;
 };
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

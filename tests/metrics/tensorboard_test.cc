@@ -41,7 +41,7 @@ std::vector<std::string> messages_of(const std::string& path) {
 // Messages begin with the wall time, 9 bytes that differ each time.
 std::string behind_time(const std::string& message) { return message.substr(9); }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("CRC-32C has the answers of RFC 3720, B.4") {
   CHECK(crc32c("") == 0);
@@ -79,7 +79,8 @@ TEST_CASE("a run writes its version, then each step at once") {
 
 TEST_CASE("a run that goes on writes a file that sorts behind the earlier ones, and says from where") {
   const TemporaryFolder folder;
-  for (const int64_t first_step : {1, 101, 51}) MetricsSink("tensorboard", folder.path(), first_step).step({{"step", 1}});
+  for (const int64_t first_step : {1, 101, 51})
+    MetricsSink("tensorboard", folder.path(), first_step).step({{"step", 1}});
   const auto files = files_of(folder.path() + "/tensorboard");
   REQUIRE(files.size() == 3);
   const auto messages = [&](size_t i) { return messages_of(folder.path() + "/tensorboard/" + files[i]); };
@@ -88,4 +89,4 @@ TEST_CASE("a run that goes on writes a file that sorts behind the earlier ones, 
   CHECK(behind_time(messages(2)[1]) == behind_time(start_event(0, 51)));
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test
