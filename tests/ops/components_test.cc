@@ -16,7 +16,8 @@ const char* const kReference = "plugins/kernels/reference/reference.so";
  * d_logits to bf16 before the last two products. */
 double tolerance(const Problem& p, size_t output) {
   const bool bf16 = p.inputs[0].dtype == KM_BF16;
-  if (p.op_name == "cast" || p.op_name == "dropout" || p.op_name == "embedding" || p.op_name == "copy") return 0;
+  if (p.op_name == "cast" || p.op_name == "embedding" || p.op_name == "copy") return 0;
+  if (p.op_name == "dropout") return 1e-7; /* a product with 1 / (1 - probability) is one rounding off */
   /* A component may make y from the u that it stores: u has been rounded then. */
   const bool activated = p.op_name == "matmul_bias" && p.outputs.size() == 2;
   if (p.outputs[output].dtype == KM_BF16) return activated ? 4e-3 : 1e-3;
@@ -25,9 +26,20 @@ double tolerance(const Problem& p, size_t output) {
   return 5e-6;
 }
 
+/* The first element whose bits differ, or -1. */
+int64_t first_difference(const Tensor& a, const Tensor& b) {
+  const size_t size = km_dtype_bytes(b.type.dtype);
+  for (size_t i = 0; i < b.bytes.size(); ++i)
+    if (a.bytes[i] != b.bytes[i]) return static_cast<int64_t>(i / size);
+  return -1;
+}
+
 void compare(const Problem& p, const std::vector<Tensor>& outputs, const std::vector<Tensor>& expected) {
   for (size_t o = 0; o < expected.size(); ++o) {
     INFO("output " << o << " of " << p.line);
+    /* Where a token sees only itself the gradient is a difference of equal numbers of order 1: rounding is all there
+     * is. */
+    if (p.op_name == "attention_backward" && rms_difference(outputs[o], expected[o]) <= 3e-7) continue;
     CHECK(relative_error(outputs[o], expected[o]) <= tolerance(p, o));
   }
 }
@@ -39,7 +51,8 @@ void check_variants(const KernelsPlugin& kernels, const Problem& p, const std::v
     INFO(how << ": " << p.line);
     const RunResult result = run_problem(kernels, p, inputs, options);
     if (result.outputs.empty()) return;
-    for (size_t o = 0; o < plain.outputs.size(); ++o) CHECK(result.outputs[o].bytes == plain.outputs[o].bytes);
+    for (size_t o = 0; o < plain.outputs.size(); ++o)
+      CHECK(first_difference(result.outputs[o], plain.outputs[o]) == -1);
   };
   RunOptions again;
   again.repeats = 2;
@@ -93,7 +106,7 @@ std::set<std::string> check_component(const std::string& path) {
       const RunResult wide = run_problem(triple, p, inputs);
       for (size_t o = 0; o < plain.outputs.size(); ++o) {
         INFO("three threads: " << p.line);
-        CHECK(wide.outputs[o].bytes == plain.outputs[o].bytes);
+        CHECK(first_difference(wide.outputs[o], plain.outputs[o]) == -1);
       }
     }
     bool is_packed = false;
@@ -104,7 +117,7 @@ std::set<std::string> check_component(const std::string& path) {
     const RunResult wide = run_problem(triple, p, inputs, prepack);
     for (size_t o = 0; o < packed.outputs.size(); ++o) {
       INFO("three threads, packed: " << p.line);
-      CHECK(wide.outputs[o].bytes == packed.outputs[o].bytes);
+      CHECK(first_difference(wide.outputs[o], packed.outputs[o]) == -1);
     }
   }
   std::cout << single.name() << ": " << lines << " of " << std::size(kCases) << " lines, " << packed_lines

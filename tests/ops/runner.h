@@ -29,8 +29,12 @@ struct RunResult {
 RunResult run_problem(const KernelsPlugin& kernels, const Problem& problem, const std::vector<Tensor>& inputs,
                       const RunOptions& options = {});
 
-/* ‖a − b‖ / ‖b‖ over all elements (‖a‖ where b is all zero); infinite where either has a NaN that the other has not. */
+/* ‖a − b‖ / ‖b‖ over all elements (numbers below 1e-30 count as zero); infinite where either has a NaN that the other
+ * has not. */
 double relative_error(const Tensor& a, const Tensor& b);
+
+/* √ of the average of (a − b)². */
+double rms_difference(const Tensor& a, const Tensor& b);
 
 /* The reference plugin as Evaluate. */
 Evaluate evaluate_with(const KernelsPlugin& kernels);
