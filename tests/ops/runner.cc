@@ -123,6 +123,8 @@ RunResult run_problem(const KernelsPlugin& kernels, const Problem& p, const std:
   KernelHandle handle{kernels};
   if (table.create(kernels.self(), &request, &handle.kernel) != KM_OK)
     blame(kernels, p, "create: " + TestHost::last_error());
+  /* The caller of pack and run is a thread of the pool. */
+  FlushDenormals flush;
   std::vector<GuardedBuffer> packed;
   for (uint32_t i = 0; i < op.n_inputs; ++i) packed.emplace_back(result.support.prepack_bytes[i]);
   for (uint32_t i = 0; i < op.n_inputs; ++i) {

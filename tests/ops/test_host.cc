@@ -25,20 +25,6 @@ namespace {
 
 thread_local std::string error_text;
 
-/* Denormals are flushed to zero while this lives, as in the threads of the core's pool. */
-class FlushDenormals {
- public:
-#if defined(__SSE2__)
-  FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040u); }
-  ~FlushDenormals() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#else
-  FlushDenormals() {}
-#endif
-};
-
 class Pool {
  public:
   explicit Pool(uint32_t threads) : barrier_(threads) {

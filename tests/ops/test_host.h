@@ -13,6 +13,18 @@
 
 namespace kumiki::test {
 
+/* Denormals are flushed to zero in this thread while this lives, as in the threads of the core's pool. */
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  unsigned before_ = 0;
+};
+
 /* Owns its threads (threads - 1 of them; the caller is the first). All of it lives as long as the object. */
 class TestHost {
  public:
