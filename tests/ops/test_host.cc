@@ -87,6 +87,19 @@ class Pool {
 
 } // namespace
 
+#if defined(__SSE2__)
+FlushDenormals::FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040u); }
+FlushDenormals::~FlushDenormals() { _mm_setcsr(before_); }
+#elif defined(__aarch64__)
+FlushDenormals::FlushDenormals() : before_(__builtin_aarch64_get_fpcr()) {
+  __builtin_aarch64_set_fpcr(before_ | (1u << 24));
+}
+FlushDenormals::~FlushDenormals() { __builtin_aarch64_set_fpcr(before_); }
+#else
+FlushDenormals::FlushDenormals() = default;
+FlushDenormals::~FlushDenormals() = default;
+#endif
+
 struct TestHost::Body {
   explicit Body(uint32_t threads) : pool(threads) {}
   km_host table{}; /* first: the functions below get its address and find the rest behind it */
