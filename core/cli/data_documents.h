@@ -1,6 +1,6 @@
-// DocumentReader: the documents of text files, in pieces that can be tokenized one by one. In: files and folders, .gz too.
-// Out: pieces of about 1 MiB, in order. Memory does not grow with the files (but a line of `lines` and `jsonl` is held
-// whole). Floor: cli.
+// DocumentReader: the documents of text files, in pieces that can be tokenized one by one. In: files and folders, .gz
+// too. Out: pieces of about 1 MiB, in order. Memory does not grow with the files (but a line of `lines` and `jsonl` is
+// held whole). Floor: cli.
 #pragma once
 
 #include <cstdint>

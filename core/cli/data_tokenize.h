@@ -1,5 +1,5 @@
-// tokenize: text files to a Megatron .bin/.idx pair, by any component that has the ability "kumiki.tokenizer/1". One thread
-// reads and writes, the others tokenize; the result does not depend on their number. Floor: cli.
+// tokenize: text files to a Megatron .bin/.idx pair, by any component that has the ability "kumiki.tokenizer/1". One
+// thread reads and writes, the others tokenize; the result does not depend on their number. Floor: cli.
 #pragma once
 
 #include <cstdint>

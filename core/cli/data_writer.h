@@ -1,5 +1,6 @@
-// MegatronWriter: a .bin/.idx pair as Megatron-core reads it (megatron/core/datasets/indexed_dataset.py), written beside and
-// put in place at the end. Tokens stream to the disk; of each document four bytes stay in memory. Floor: cli.
+// MegatronWriter: a .bin/.idx pair as Megatron-core reads it (megatron/core/datasets/indexed_dataset.py), written
+// beside and put in place at the end. Tokens stream to the disk; of each document four bytes stay in memory. Floor:
+// cli.
 #pragma once
 
 #include <cstdint>

@@ -46,7 +46,7 @@ void split_sample(const Instance& it, const km_batch& batch, int64_t row) {
     std::fill_n(segments, sequence, 0);
 }
 
-// ---- the ability "kumiki.tokenizer/1" ---------------------------------------------------------------------------------
+// ---- the ability "kumiki.tokenizer/1" ----
 km_status encode(void* self, const char* text, uint64_t bytes, int32_t* tokens, uint64_t capacity, uint64_t* n) {
   return guarded(instance(self).host, [&] {
     const std::string_view view(text, bytes);

@@ -1,5 +1,5 @@
-// The data sets of this plugin behind the C table km_data: each says what it is and fills one sample; splitting into tokens
-// and targets, the tokenizer ability and the ABI boundary are done here once for all.
+// The data sets of this plugin behind the C table km_data: each says what it is and fills one sample; splitting into
+// tokens and targets, the tokenizer ability and the ABI boundary are done here once for all.
 #pragma once
 
 #include <cstdint>
@@ -52,8 +52,8 @@ constexpr km_data dataset_table() {
   return {sizeof(km_data), 0, open, close_dataset, dataset_info, dataset_read, dataset_ability};
 }
 
-// Which vocabulary a data set without a tokenizer has: the option if it is given, else what the format implies (0 = nothing),
-// else the model's. Throws Failure where nobody says one.
+// Which vocabulary a data set without a tokenizer has: the option if it is given, else what the format implies (0 =
+// nothing), else the model's. Throws Failure where nobody says one.
 int64_t choose_vocabulary(int64_t option, int64_t of_format, int64_t of_model, const std::string& path);
 
 // The number of windows in `tokens` tokens; throws Failure that says the numbers if there is none.

@@ -1,10 +1,10 @@
 // The stream of tokens of one epoch: the documents of a split in a seeded order, one after the other.
 //
-// Finding a token by its number needs the sums of the lengths in that order. To open a corpus of billions of documents at
-// once, they are shuffled in blocks of neighbours (at most 65536 blocks): blocks among each other, and the documents within
-// each. Only the blocks' sums are made, once an epoch: 65536 jumps into the map at most. A corpus of up to 65536 documents
-// is shuffled in full. The order of samples (SampleOrder) is a full shuffle in any case; the order of documents only decides
-// which of them are neighbours in a sample.
+// Finding a token by its number needs the sums of the lengths in that order. To open a corpus of billions of documents
+// at once, they are shuffled in blocks of neighbours (at most 65536 blocks): blocks among each other, and the documents
+// within each. Only the blocks' sums are made, once an epoch: 65536 jumps into the map at most. A corpus of up to 65536
+// documents is shuffled in full. The order of samples (SampleOrder) is a full shuffle in any case; the order of
+// documents only decides which of them are neighbours in a sample.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The component `megatron`: .bin/.idx pairs. Samples are packed: a sample goes on from one document into the next, token by
-// token, over the epoch's order of documents.
+// The component `megatron`: .bin/.idx pairs. Samples are packed: a sample goes on from one document into the next,
+// token by token, over the epoch's order of documents.
 #include <algorithm>
 
 #include "dataset.h"

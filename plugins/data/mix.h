@@ -1,4 +1,5 @@
-// Hashes of numbers and of bytes: the same on every machine, fast, not cryptographic. Orders, draws and cache keys use them.
+// Hashes of numbers and of bytes: the same on every machine, fast, not cryptographic. Orders, draws and cache keys use
+// them.
 #pragma once
 
 #include <cstdint>

@@ -9,8 +9,8 @@
 
 namespace kumiki::data {
 
-// job(0 … jobs-1), each once, in any order. If jobs throw, the exception of the lowest number is thrown on when all have
-// stopped, so that the same input gives the same message.
+// job(0 … jobs-1), each once, in any order. If jobs throw, the exception of the lowest number is thrown on when all
+// have stopped, so that the same input gives the same message.
 inline void run_jobs(size_t jobs, unsigned threads, const std::function<void(size_t)>& job) {
   std::atomic<size_t> next{0};
   std::atomic<bool> failed{false};

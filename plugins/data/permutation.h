@@ -1,6 +1,6 @@
 // A seeded permutation of 0 … size-1 that is computed, not stored: a Feistel network over the next even power of two,
-// walked until the result lies inside (cycle walking, Black and Rogaway 2002). Any element costs the same, so a sample is
-// found by its number without a table of the corpus's length. The same key gives the same order on every machine.
+// walked until the result lies inside (cycle walking, Black and Rogaway 2002). Any element costs the same, so a sample
+// is found by its number without a table of the corpus's length. The same key gives the same order on every machine.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// From the number of a sample to its epoch and its window, for corpora of known length. Windows are `sequence` + 1 tokens
-// long and step by `sequence`, so each token but the first is a target once an epoch; what is left at the end of an epoch,
-// fewer than `sequence` tokens, is not read.
+// From the number of a sample to its epoch and its window, for corpora of known length. Windows are `sequence` + 1
+// tokens long and step by `sequence`, so each token but the first is a target once an epoch; what is left at the end of
+// an epoch, fewer than `sequence` tokens, is not read.
 #pragma once
 
 #include <cstdint>

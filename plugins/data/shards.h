@@ -25,8 +25,8 @@ struct Shard {
   int64_t format_vocabulary; // what the format implies, 0 = nothing
 };
 
-// Files behind `path`: a file, a pattern with * ? [ ], or a folder (its *.bin). In the order of their names, at least one;
-// throws Failure.
+// Files behind `path`: a file, a pattern with * ? [ ], or a folder (its *.bin). In the order of their names, at least
+// one; throws Failure.
 std::vector<std::string> list_shards(const std::string& path);
 
 // Maps them; touches only their headers. Throws Failure where a file is not what its header says.

@@ -1,7 +1,7 @@
-// The component `synthetic`: an endless text of a seeded Markov chain that a model can learn, for tests and measurements
-// without a corpus. After token s comes one of four tokens that only the seed decides, with probabilities 1/2, 1/4, 1/8,
-// 1/8; with probability `noise` any token. The four successors are four permutations of the vocabulary, so each token is
-// equally frequent and the best loss that any model can reach is known.
+// The component `synthetic`: an endless text of a seeded Markov chain that a model can learn, for tests and
+// measurements without a corpus. After token s comes one of four tokens that only the seed decides, with probabilities
+// 1/2, 1/4, 1/8, 1/8; with probability `noise` any token. The four successors are four permutations of the vocabulary,
+// so each token is equally frequent and the best loss that any model can reach is known.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -57,8 +57,8 @@ class SyntheticDataset : public Dataset {
     return successors_[eighth < 4 ? 0 : eighth < 6 ? 1 : eighth == 6 ? 2 : 3](token);
   }
 
-  // Mean over all tokens (each equally frequent) of the entropy of what follows, in nats. Over the first 4096 tokens of a
-  // large vocabulary, which differ only by chance meetings of their successors.
+  // Mean over all tokens (each equally frequent) of the entropy of what follows, in nats. Over the first 4096 tokens of
+  // a large vocabulary, which differ only by chance meetings of their successors.
   double entropy() const {
     const int64_t count = std::min<int64_t>(vocabulary_, 4096);
     const double floor = noise_ / static_cast<double>(vocabulary_);

@@ -12,8 +12,8 @@
 namespace kumiki::data {
 namespace {
 
-// A document is tokenized in pieces of about this size, cut behind a line's end, so that one large file keeps all threads
-// busy and SentencePiece's memory stays bounded.
+// A document is tokenized in pieces of about this size, cut behind a line's end, so that one large file keeps all
+// threads busy and SentencePiece's memory stays bounded.
 constexpr size_t kPieceBytes = 1u << 20;
 
 struct Piece {

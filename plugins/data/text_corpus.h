@@ -1,6 +1,6 @@
-// A text corpus as tokens: all files one after the other, each a document, with the tokenizer's end-of-document token after
-// each. Made once by parallel threads, kept in memory or in a cache file, and shared by all who open the same corpus in
-// this process (training and validation, ranks that are threads).
+// A text corpus as tokens: all files one after the other, each a document, with the tokenizer's end-of-document token
+// after each. Made once by parallel threads, kept in memory or in a cache file, and shared by all who open the same
+// corpus in this process (training and validation, ranks that are threads).
 #pragma once
 
 #include <cstdint>

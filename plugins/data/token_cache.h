@@ -1,4 +1,5 @@
-// The cache file of a tokenized text corpus, named by the hash of all that it depends on, so that it is never out of date.
+// The cache file of a tokenized text corpus, named by the hash of all that it depends on, so that it is never out of
+// date.
 //
 //   bytes 0-7 "KMTOKENS" · u64 version 1 · u64 key · u64 bytes of a token · u64 tokens · u64 documents
 //   i64 document_ends[documents] · the tokens, unsigned little-endian

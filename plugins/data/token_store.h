@@ -1,5 +1,6 @@
-// Tokens as they lie in memory or in a mapped file: 1 to 8 bytes each, little-endian, maybe unaligned; and the check, when
-// they are read, that each is one of the vocabulary (an embedding row that does not exist would be read otherwise).
+// Tokens as they lie in memory or in a mapped file: 1 to 8 bytes each, little-endian, maybe unaligned; and the check,
+// when they are read, that each is one of the vocabulary (an embedding row that does not exist would be read
+// otherwise).
 #pragma once
 
 #include <cstddef>

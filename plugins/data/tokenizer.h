@@ -1,4 +1,5 @@
-// Text to tokens and back: bytes as they are, or a SentencePiece model. What the ability "kumiki.tokenizer/1" stands on.
+// Text to tokens and back: bytes as they are, or a SentencePiece model. What the ability "kumiki.tokenizer/1" stands
+// on.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ class Tokenizer {
   virtual void encode(std::string_view text, std::vector<int32_t>& tokens) const = 0;
   // Tokens outside of the vocabulary are Failure.
   virtual std::string decode(const int32_t* tokens, size_t count) const = 0;
-  // Bytes of text that the token stands for; 0 for control tokens and for tokens outside of the vocabulary. The sign of a
-  // space that SentencePiece puts before a text counts as a byte.
+  // Bytes of text that the token stands for; 0 for control tokens and for tokens outside of the vocabulary. The sign of
+  // a space that SentencePiece puts before a text counts as a byte.
   virtual uint32_t token_bytes(int32_t token) const = 0;
   // -1: there is none.
   virtual int32_t end_of_document() const = 0;

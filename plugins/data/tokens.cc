@@ -18,8 +18,8 @@ bool name_has(const std::string& path, const char* word) {
   return std::filesystem::path(path).filename().string().find(word) != std::string::npos;
 }
 
-// The scripts of llm.c and nanoGPT write training and validation as files of their own (…train….bin, …val….bin). Where a
-// folder or pattern holds both kinds, the names decide, not `split`.
+// The scripts of llm.c and nanoGPT write training and validation as files of their own (…train….bin, …val….bin). Where
+// a folder or pattern holds both kinds, the names decide, not `split`.
 bool names_tell_split(const std::vector<std::string>& paths) {
   const auto has = [&](const char* word) {
     return std::any_of(paths.begin(), paths.end(), [word](const std::string& path) { return name_has(path, word); });

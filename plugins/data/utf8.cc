@@ -5,7 +5,8 @@
 namespace kumiki::data {
 namespace {
 
-// Bytes of the valid character at `at`, or 0. The bounds of the second byte are those of table 3-7 of the Unicode standard.
+// Bytes of the valid character at `at`, or 0. The bounds of the second byte are those of table 3-7 of the Unicode
+// standard.
 size_t character_bytes(const unsigned char* at, size_t left) {
   const unsigned char lead = at[0];
   if (lead < 0x80) return 1;

@@ -1,9 +1,9 @@
-// Records of TensorBoard's event files: the few protobuf messages that scalars need (tensorflow/core/util/event.proto and
-// summary.proto), and the framing of TFRecord files. No protobuf library: seven fields are all.
+// Records of TensorBoard's event files: the few protobuf messages that scalars need (tensorflow/core/util/event.proto
+// and summary.proto), and the framing of TFRecord files. No protobuf library: seven fields are all.
 //
 //   record: u64 length · u32 masked CRC-32C of those 8 bytes · the message · u32 masked CRC-32C of the message
 //   Event: 1 wall_time double · 2 step int64 · 3 file_version string · 5 summary Summary · 7 session_log SessionLog
-//   Summary: 1 value Value (repeated); Value: 1 tag string · 2 simple_value float; SessionLog: 1 status enum (1 = START)
+//   Summary: 1 value Value (repeated) · Value: 1 tag string, 2 simple_value float · SessionLog: 1 status (1 = START)
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// The component `jsonl`: runs/NAME/metrics.jsonl, one JSON object a line, one line a step or evaluation, keys in the order
-// in which they came. A run that goes on from a checkpoint first cuts off what was written of later steps, so the file
-// reads as if the run had never stopped.
+// The component `jsonl`: runs/NAME/metrics.jsonl, one JSON object a line, one line a step or evaluation, keys in the
+// order in which they came. A run that goes on from a checkpoint first cuts off what was written of later steps, so the
+// file reads as if the run had never stopped.
 #include <charconv>
 #include <fstream>
 #include <string_view>

@@ -1,5 +1,5 @@
-// Numbers as JSON: the shortest digits that read back as the same double; whole numbers without exponent; null where there
-// is no number (NaN, infinity).
+// Numbers as JSON: the shortest digits that read back as the same double; whole numbers without exponent; null where
+// there is no number (NaN, infinity).
 #pragma once
 
 #include <charconv>

@@ -1,5 +1,5 @@
-// A file that is appended to record by record: each record is handed to the system in one write, so a killed process leaves
-// whole records (but perhaps the last).
+// A file that is appended to record by record: each record is handed to the system in one write, so a killed process
+// leaves whole records (but perhaps the last).
 #pragma once
 
 #include <cstdint>

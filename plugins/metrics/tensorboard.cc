@@ -1,5 +1,5 @@
-// The component `tensorboard`: event files under runs/NAME/tensorboard/. Each start of the run writes a new file; one that
-// goes on from a checkpoint begins with a START event, by which TensorBoard forgets the steps that are done again.
+// The component `tensorboard`: event files under runs/NAME/tensorboard/. Each start of the run writes a new file; one
+// that goes on from a checkpoint begins with a START event, by which TensorBoard forgets the steps that are done again.
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,8 +25,8 @@ double wall_time() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// TensorBoard reads files in the order of their names, which begin with the second of their making: a second that is taken
-// (a quick restart, a clock that went back) moves on.
+// TensorBoard reads files in the order of their names, which begin with the second of their making: a second that is
+// taken (a quick restart, a clock that went back) moves on.
 int64_t free_second(const std::string& folder) {
   auto second = static_cast<int64_t>(wall_time());
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {

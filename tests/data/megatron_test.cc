@@ -1,5 +1,5 @@
-// The component `megatron`: pairs that Megatron-core's own writer made (tests/oracle/data_megatron.py), large made-up ones,
-// packing, segments, splits, damaged files.
+// The component `megatron`: pairs that Megatron-core's own writer made (tests/oracle/data_megatron.py), large made-up
+// ones, packing, segments, splits, damaged files.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>

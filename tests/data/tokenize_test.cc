@@ -1,5 +1,5 @@
-// What `kumiki data tokenize` stands on: documents of text files, the writer of .bin/.idx pairs, and both with a tokenizer
-// between them. The pairs are read again by the component `megatron` and compared with what `text` reads.
+// What `kumiki data tokenize` stands on: documents of text files, the writer of .bin/.idx pairs, and both with a
+// tokenizer between them. The pairs are read again by the component `megatron` and compared with what `text` reads.
 #include <zlib.h>
 
 #include <catch2/catch.hpp>

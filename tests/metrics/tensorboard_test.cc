@@ -1,5 +1,5 @@
-// The component `tensorboard`: its bytes are TensorBoard's own (golden/events.tfevents was written by its protos and writer,
-// tests/oracle/tensorboard_events.py), its CRC has the published answers, and a run that goes on says so.
+// The component `tensorboard`: its bytes are TensorBoard's own (golden/events.tfevents was written by its protos and
+// writer, tests/oracle/tensorboard_events.py), its CRC has the published answers, and a run that goes on says so.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>

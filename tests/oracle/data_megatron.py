@@ -2,8 +2,8 @@
 """Megatron-core as the oracle of the data format: writes the golden .bin/.idx files, or reads a pair that kumiki wrote.
 
     pip install megatron-core torch
-    tests/oracle/data_megatron.py write tests/data/golden     # golden files, and the bounds of splits on standard output
-    tests/oracle/data_megatron.py read PREFIX                 # one line a document: its tokens, as Megatron-core reads them
+    tests/oracle/data_megatron.py write tests/data/golden   # golden files; bounds of splits on standard output
+    tests/oracle/data_megatron.py read PREFIX               # a line a document: its tokens, as Megatron-core reads them
 """
 import sys
 

@@ -3,10 +3,11 @@
 # Example: tests/oracle/data_sentencepiece.sh tests/data/golden
 # Needs: apt-get install sentencepiece
 set -euo pipefail
-folder=$1
-corpus=$(mktemp)
-trap 'rm -f "$corpus"' EXIT
-cat >"$corpus" <<'TEXT'
+target=$(realpath "$1")
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+cd "$folder" # the model keeps the names that it is given: relative ones make the same bytes everywhere
+cat >corpus.txt <<'TEXT'
 the quick brown fox jumps over the lazy dog
 the dog sleeps and the fox runs away
 a small model learns a small text
@@ -14,9 +15,10 @@ a small model learns a small text
 どこで生れたかとんと見当がつかぬ。
 何でも薄暗いじめじめした所でニャーニャー泣いていた事だけは記憶している。
 TEXT
-spm_train --input="$corpus" --model_prefix="$folder/tiny" --vocab_size=360 --model_type=bpe --byte_fallback=true \
-  --normalization_rule_name=identity --remove_extra_whitespaces=false --character_coverage=1 --unk_id=0 --bos_id=1 --eos_id=2 >/dev/null 2>&1
-rm "$folder/tiny.vocab"
+spm_train --input=corpus.txt --model_prefix=tiny --vocab_size=360 --model_type=bpe --byte_fallback=true \
+  --normalization_rule_name=identity \
+  --remove_extra_whitespaces=false --character_coverage=1 --unk_id=0 --bos_id=1 --eos_id=2 >/dev/null 2>&1
+cp tiny.model "$target/tiny.model"
 for text in 'the lazy fox' '吾輩は犬である。' $'a\tb'; do
-  printf '%s\n' "$text" | spm_encode --model="$folder/tiny.model" --output_format=id
+  printf '%s\n' "$text" | spm_encode --model=tiny.model --output_format=id
 done

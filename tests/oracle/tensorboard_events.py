@@ -2,7 +2,7 @@
 """TensorBoard as the oracle of the event files: writes golden bytes, or reads a folder that kumiki wrote.
 
     pip install tensorboard
-    tests/oracle/tensorboard_events.py write tests/metrics/golden/events.tfevents   # by TensorBoard's own protos and writer
+    tests/oracle/tensorboard_events.py write tests/metrics/golden/events.tfevents   # by its own protos
     tests/oracle/tensorboard_events.py read runs/NAME/tensorboard                   # one line a value: tag, step, value
 """
 import sys
