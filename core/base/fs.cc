@@ -18,7 +18,8 @@ constexpr int kSystemExitCode = 6;
 
 [[noreturn]] void fail(const std::string& path, const std::string& what, int error) {
   std::string remedy;
-  if (error == ENOSPC || error == EDQUOT) remedy = "free some space, or choose another folder with --set run.output=FOLDER";
+  if (error == ENOSPC || error == EDQUOT)
+    remedy = "free some space, or choose another folder with --set run.output=FOLDER";
   if (error == EACCES || error == EPERM || error == EROFS) remedy = "check the owner and the permissions of the folder";
   Error out(path, what + ": " + std::strerror(error), remedy);
   out.exit_code = kSystemExitCode;
@@ -27,7 +28,8 @@ constexpr int kSystemExitCode = 6;
 
 class Descriptor {
  public:
-  Descriptor(const std::string& path, int flags, const char* what) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
+  Descriptor(const std::string& path, int flags, const char* what)
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
     if (fd_ < 0) fail(path, what, errno);
   }
   ~Descriptor() {

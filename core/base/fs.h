@@ -1,6 +1,6 @@
-// Fs: every access of checkpoints to files goes through this interface, so that tests can wrap it and inject faults (a full
-// disk, a torn write, a kill between two calls). The real one is POSIX. All functions throw Error with exit code 6 that
-// names the path; all are [any]. Floor: base.
+// Fs: every access of checkpoints to files goes through this interface, so that tests can wrap it and inject faults (a
+// full disk, a torn write, a kill between two calls). The real one is POSIX. All functions throw Error with exit code 6
+// that names the path; all are [any]. Floor: base.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +43,7 @@ class Fs {
   virtual std::vector<std::string> list(const std::string& folder) = 0;     // names, sorted, without "." and ".."
   virtual void make_folders(const std::string& path) = 0;                   // with its parents; no error if it is there
   virtual void rename(const std::string& from, const std::string& to) = 0;  // atomic; replaces a file
-  virtual void remove(const std::string& path) = 0;                         // with all that is in it; no error if absent
+  virtual void remove(const std::string& path) = 0; // with all that is in it; no error if absent
   virtual void sync_folder(const std::string& path) = 0;                    // makes creations and renames in it durable
 };
 

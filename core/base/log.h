@@ -1,5 +1,5 @@
-// The log: lines on stderr, written by one thread of its own so that no rank waits for the terminal. Results never go here
-// (they go to stdout or files). Floor: base. All functions [any].
+// The log: lines on stderr, written by one thread of its own so that no rank waits for the terminal. Results never go
+// here (they go to stdout or files). Floor: base. All functions [any].
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
-// Philox4x32-10: random numbers by address. The same (seed, purpose, index) gives the same number on every rank, in every
-// layout and in any order, so nothing about random numbers needs saving. Source: Salmon, Moraes, Dror, Shaw, "Parallel
-// random numbers: as easy as 1, 2, 3", SC11. Floor: base.
+// Philox4x32-10: random numbers by address. The same (seed, purpose, index) gives the same number on every rank, in
+// every layout and in any order, so nothing about random numbers needs saving. Source: Salmon, Moraes, Dror, Shaw,
+// "Parallel random numbers: as easy as 1, 2, 3", SC11. Floor: base.
 #pragma once
 
 #include <array>
@@ -24,8 +24,8 @@ constexpr PhiloxCounter philox4x32_10(PhiloxCounter counter, PhiloxKey key) {
   return counter;
 }
 
-// The draws of one (seed, purpose): purpose tells streams apart, e.g. the hash of a parameter's name. index: the logical
-// element. Key = seed, counter = (block of elements, purpose), 64 bits each. [any]
+// The draws of one (seed, purpose): purpose tells streams apart, e.g. the hash of a parameter's name. index: the
+// logical element. Key = seed, counter = (block of elements, purpose), 64 bits each. [any]
 class Philox {
  public:
   constexpr Philox(uint64_t seed, uint64_t purpose)
@@ -48,7 +48,8 @@ class Philox {
     const uint64_t word = (uint64_t{words[index % 2 * 2 + 1]} << 32) | words[index % 2 * 2];
     return static_cast<uint64_t>((static_cast<unsigned __int128>(word) * limit) >> 64);
   }
-  // Standard normal by Box and Muller, in double: elements 2k and 2k+1 are cosine and sine of one pair, 53-bit uniforms.
+  // Standard normal by Box and Muller, in double: elements 2k and 2k+1 are cosine and sine of one pair, 53-bit
+  // uniforms.
   double normal(uint64_t index) const {
     const PhiloxCounter words = block(index / 2);
     const double u = (static_cast<double>(((uint64_t{words[1]} << 32) | words[0]) >> 12) + 0.5) * 0x1p-52;

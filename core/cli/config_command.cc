@@ -21,7 +21,8 @@ struct Arguments {
 
 void add_arguments(CLI::App* command, Arguments& arguments) {
   command->add_option("config", arguments.config, "the configuration (TOML)")->required();
-  command->add_option("--set", arguments.sets, "set a value: --set run.steps=100 (may be repeated)")->allow_extra_args(false);
+  command->add_option("--set", arguments.sets, "set a value: --set run.steps=100 (may be repeated)")
+      ->allow_extra_args(false);
 }
 
 void check_config(const Arguments& arguments) {
@@ -45,7 +46,8 @@ void add_config_command(CLI::App& app) {
   command->require_subcommand(1);
   const auto arguments = std::make_shared<Arguments>();
 
-  CLI::App* check = command->add_subcommand("check", "say what is wrong with a configuration, plugins' options included");
+  CLI::App* check =
+      command->add_subcommand("check", "say what is wrong with a configuration, plugins' options included");
   add_arguments(check, *arguments);
   check->callback([arguments] { check_config(*arguments); });
 
@@ -54,7 +56,8 @@ void add_config_command(CLI::App& app) {
   show->add_flag("--origin", arguments->with_origin, "say of each value where it came from");
   show->callback([arguments] { show_config(*arguments); });
 
-  CLI::App* reference = command->add_subcommand("reference", "print docs/configuration.md: all keys of core and plugins");
+  CLI::App* reference =
+      command->add_subcommand("reference", "print docs/configuration.md: all keys of core and plugins");
   reference->callback([] {
     Registry registry;
     std::fputs(configuration_reference(registry).c_str(), stdout);

@@ -62,10 +62,12 @@ size_t physical_cores() {
 
 void show_processor() {
   std::string model = proc_value("/proc/cpuinfo", "model name");
-  if (model.empty()) model = "implementer " + proc_value("/proc/cpuinfo", "CPU implementer") + ", part " + proc_value("/proc/cpuinfo", "CPU part");
+  if (model.empty())
+    model = "implementer " + proc_value("/proc/cpuinfo", "CPU implementer") + ", part " +
+            proc_value("/proc/cpuinfo", "CPU part");
   row("processor", model);
-  row("cores", std::to_string(physical_cores()) + " (" + std::to_string(std::thread::hardware_concurrency()) + " threads), " +
-                   std::to_string(allowed_cores().size()) + " for this process");
+  row("cores", std::to_string(physical_cores()) + " (" + std::to_string(std::thread::hardware_concurrency()) +
+                   " threads), " + std::to_string(allowed_cores().size()) + " for this process");
   for (int i = 0; i < 8; ++i) {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
     const std::string size = first_line(folder + "size");
@@ -76,8 +78,9 @@ void show_processor() {
   std::string flags = proc_value("/proc/cpuinfo", "flags");
   if (flags.empty()) flags = proc_value("/proc/cpuinfo", "Features");
   static const std::set<std::string> interesting = {
-      "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_bf16", "avx512_vnni", "avx512_fp16",
-      "avx_vnni", "amx_bf16", "amx_int8", "amx_tile", "asimd", "fphp", "asimdhp", "bf16", "sve", "sve2", "svebf16", "sme"};
+      "sse4_2",      "avx",         "avx2",        "fma",      "f16c",     "avx512f",  "avx512bw", "avx512vl",
+      "avx512_bf16", "avx512_vnni", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8", "amx_tile", "asimd",
+      "fphp",        "asimdhp",     "bf16",        "sve",      "sve2",     "svebf16",  "sme"};
   std::istringstream words(flags);
   std::string found;
   for (std::string word; words >> word;) {
@@ -90,8 +93,9 @@ void show_memory() {
   row("memory", gigabytes(proc_value("/proc/meminfo", "MemTotal")) + ", free " +
                     gigabytes(proc_value("/proc/meminfo", "MemAvailable")));
   const std::string transparent = first_line("/sys/kernel/mm/transparent_hugepage/enabled");
-  row("huge pages", "transparent: " + (transparent.empty() ? "not offered" : transparent) + "; reserved: " +
-                        proc_value("/proc/meminfo", "HugePages_Total") + " of " + proc_value("/proc/meminfo", "Hugepagesize"));
+  row("huge pages", "transparent: " + (transparent.empty() ? "not offered" : transparent) +
+                        "; reserved: " + proc_value("/proc/meminfo", "HugePages_Total") + " of " +
+                        proc_value("/proc/meminfo", "Hugepagesize"));
 }
 
 void show_environment() {

@@ -68,7 +68,8 @@ GlobalBatch read_global_batch(const Table& run, int64_t micro_batch) {
     const CoreReader ramp("run.global_batch", run.table("global_batch"));
     out = {ramp.i64("start"), ramp.i64("end"), ramp.i64("tokens")};
     ramp.values().finish();
-    if (out.end < out.start) throw ramp.values().error("end", "the ramp of run.global_batch must not fall: end < start");
+    if (out.end < out.start)
+      throw ramp.values().error("end", "the ramp of run.global_batch must not fall: end < start");
   } else {
     out.start = out.end = CoreReader("run", run).i64("global_batch");
   }
@@ -199,7 +200,8 @@ class ConfigBuilder {
                                                     : "there is no table [" + entry.key + "]",
                            is_key ? "put it below the [table] that it belongs to" : suggestion(entry.key, known));
       }
-      const std::string shape = table->is_array ? "a list of tables, [[" + entry.key + "]]" : "a table, [" + entry.key + "]";
+      const std::string shape =
+          table->is_array ? "a list of tables, [[" + entry.key + "]]" : "a table, [" + entry.key + "]";
       if (table->is_array ? !entry.value.is_array() : !entry.value.is_table()) {
         throw config_error(entry.key_origin, entry.key + " must be " + shape + ", not " + entry.value.kind());
       }
@@ -265,7 +267,8 @@ std::vector<ComponentUse> list_of(const std::shared_ptr<const ConfigValue>& root
   for (size_t i = 0; i < elements.size(); ++i) {
     const std::string use = std::get<std::string>(elements[i].find("use")->data);
     const std::string name = kind + "." + (kind == "data" ? std::to_string(i) : use);
-    out.push_back({kind, use, Table(name, std::shared_ptr<const ConfigValue>(root, &elements[i])), elements[i].find("use")->origin});
+    out.push_back({kind, use, Table(name, std::shared_ptr<const ConfigValue>(root, &elements[i])),
+                   elements[i].find("use")->origin});
   }
   return out;
 }

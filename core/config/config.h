@@ -1,7 +1,7 @@
-// Config: one run's configuration, from a TOML file, the files that it extends, and --set arguments. In: paths and texts.
-// Out: checked settings of the core as plain structs, and a Table for each component that the file names, whose options the
-// plugin floor checks (core/plugin/options.h). The keys of the core, their types, defaults and ranges stand in one list,
-// core/config/schema.cc. Floor: config (stands on base, abi).
+// Config: one run's configuration, from a TOML file, the files that it extends, and --set arguments. In: paths and
+// texts. Out: checked settings of the core as plain structs, and a Table for each component that the file names, whose
+// options the plugin floor checks (core/plugin/options.h). The keys of the core, their types, defaults and ranges stand
+// in one list, core/config/schema.cc. Floor: config (stands on base, abi).
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@
 
 namespace kumiki {
 
-// Sequences of one update: from `start` to `end`, growing linearly with the tokens seen until `tokens`. No ramp: start == end.
+// Sequences of one update: from `start` to `end`, growing linearly with the tokens seen until `tokens`. No ramp: start
+// == end.
 struct GlobalBatch {
   int64_t start = 1;
   int64_t end = 1;
@@ -85,8 +86,8 @@ using OptionLookup = std::function<const std::vector<km_option>*(const std::stri
 
 class Config {
  public:
-  // Reads a file, what it extends, and `sets` ("a.b=c", last wins), and checks every key of the core. Throws Error (exit
-  // code 2). [any]
+  // Reads a file, what it extends, and `sets` ("a.b=c", last wins), and checks every key of the core. Throws Error
+  // (exit code 2). [any]
   static Config load(const std::string& path, const std::vector<std::string>& sets = {});
   // The same for a text; `name` stands for the path in messages and its folder is the current one.
   static Config parse(const std::string& text, const std::string& name, const std::vector<std::string>& sets = {});
@@ -104,13 +105,15 @@ class Config {
   ComponentUse optimizer_component() const;
   ComponentUse comm() const;                    // name "auto" unless the user chose
   std::vector<ComponentUse> data() const;       // in the order written; the weight: options.get_f64("weight", 1.0)
-  std::vector<ComponentUse> parallel() const;   // the first is the innermost axis; options.get_i64("degree", 0): 0 = what remains
+  std::vector<ComponentUse> parallel()
+      const; // the first is the innermost axis; options.get_i64("degree", 0): 0 = what remains
   std::vector<ComponentUse> metrics() const;
   std::vector<ComponentUse> kernel_chain() const;  // options of a kernels component: [kernels.NAME]
   std::vector<ComponentUse> components() const;    // all of the above, but comm "auto"
 
-  // The whole configuration as TOML that loads again to the same values: defaults written out, paths absolute, no `extends`.
-  // With a lookup also the defaults of components' options. with_origin: each line closes with where its value came from.
+  // The whole configuration as TOML that loads again to the same values: defaults written out, paths absolute, no
+  // `extends`. With a lookup also the defaults of components' options. with_origin: each line closes with where its
+  // value came from.
   std::string to_toml(const OptionLookup& lookup = nullptr, bool with_origin = false) const;
 
  private:

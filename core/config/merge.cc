@@ -300,10 +300,12 @@ void apply_sets(ConfigValue& base, const std::vector<std::string>& arguments) {
     flatten(read_set(argument), path, assignments);
   }
   // A component's options follow its choice, wherever they stand on the command line.
-  std::stable_partition(assignments.begin(), assignments.end(), [](const Assignment& a) { return a.path.back() == "use"; });
+  std::stable_partition(assignments.begin(), assignments.end(),
+                        [](const Assignment& a) { return a.path.back() == "use"; });
   for (const Assignment& assignment : assignments) {
     if (assignment.path[0] == "extends") {
-      throw config_error(assignment.value.origin, "extends cannot be set here", "give the other file as the configuration");
+      throw config_error(assignment.value.origin, "extends cannot be set here",
+                         "give the other file as the configuration");
     }
     assign(base, assignment);
   }

@@ -1,7 +1,7 @@
-// How several sources become one tree: files that extend others, and --set arguments. Later wins; tables are merged key by
-// key. Elements of [[parallel]] and [[metrics]] are merged with the earlier one of the same `use`; a new strategy goes to
-// its canonical place. [[data]] replaces the earlier list as a whole. Where `use` changes, the options of the former
-// component are dropped. Floor: config (stands on base).
+// How several sources become one tree: files that extend others, and --set arguments. Later wins; tables are merged key
+// by key. Elements of [[parallel]] and [[metrics]] are merged with the earlier one of the same `use`; a new strategy
+// goes to its canonical place. [[data]] replaces the earlier list as a whole. Where `use` changes, the options of the
+// former component are dropped. Floor: config (stands on base).
 #pragma once
 
 #include <string>
@@ -20,7 +20,8 @@ ConfigValue load_extended_text(const std::string& text, const std::string& name)
 void merge_config(ConfigValue& base, const ConfigValue& over);
 
 // Lays --set arguments onto `base`, in their order, those of `use` first. "parallel.tensor.degree=2" and
-// "metrics.jsonl.x=…" reach the element by its `use` and add it where it is not there, "data.0.path=…" the first [[data]].
+// "metrics.jsonl.x=…" reach the element by its `use` and add it where it is not there, "data.0.path=…" the first
+// [[data]].
 void apply_sets(ConfigValue& base, const std::vector<std::string>& arguments);
 
 }  // namespace kumiki

@@ -10,7 +10,9 @@
 namespace kumiki {
 namespace {
 
-std::string full_name(const std::string& table, const std::string& key) { return table.empty() ? key : table + "." + key; }
+std::string full_name(const std::string& table, const std::string& key) {
+  return table.empty() ? key : table + "." + key;
+}
 
 std::string shown(double value) {
   std::ostringstream out;

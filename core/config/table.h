@@ -1,7 +1,7 @@
-// Table: a view of one table of a configuration with typed getters that know where each value came from. A getter for a key
-// that is not there gives `otherwise`; one for a value of the wrong type or out of range throws Error with file:line:column,
-// the line and a caret. A Table is a light handle, valid after its Config is gone. Not safe for several threads at once.
-// Floor: config (stands on base, abi).
+// Table: a view of one table of a configuration with typed getters that know where each value came from. A getter for a
+// key that is not there gives `otherwise`; one for a value of the wrong type or out of range throws Error with
+// file:line:column, the line and a caret. A Table is a light handle, valid after its Config is gone. Not safe for
+// several threads at once. Floor: config (stands on base, abi).
 #pragma once
 
 #include <cstdint>
@@ -34,12 +34,15 @@ class Table {
   static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
   // Both limits are included. get_i64 takes a float with an integral value (1e9), get_f64 takes integers.
-  int64_t get_i64(const std::string& key, int64_t otherwise, int64_t minimum = kLowest, int64_t maximum = kHighest) const;
-  double get_f64(const std::string& key, double otherwise, double minimum = -kInfinity, double maximum = kInfinity) const;
+  int64_t get_i64(const std::string& key, int64_t otherwise, int64_t minimum = kLowest,
+                  int64_t maximum = kHighest) const;
+  double get_f64(const std::string& key, double otherwise, double minimum = -kInfinity,
+                 double maximum = kInfinity) const;
   bool get_bool(const std::string& key, bool otherwise) const;
   // choices: "order|fastest"; empty = any.
   std::string get_string(const std::string& key, const std::string& otherwise, const std::string& choices = "") const;
-  // An absolute path: relative ones are taken from the folder of the file that names it (from the current one in --set).
+  // An absolute path: relative ones are taken from the folder of the file that names it (from the current one in
+  // --set).
   std::string get_path(const std::string& key, const std::string& otherwise) const;
   // One value stands for a list of one; a string of --set is cut at commas.
   std::vector<int64_t> get_i64_list(const std::string& key, std::vector<int64_t> otherwise = {}) const;
@@ -54,7 +57,8 @@ class Table {
   // "train.toml:12:3", "--set a.b=c" or "default": of a key, and of the table itself.
   std::string origin(const std::string& key) const;
   std::string origin() const;
-  // An Error that points at the value of `key` (at the table where it is absent) / at the key itself. key "" is the table.
+  // An Error that points at the value of `key` (at the table where it is absent) / at the key itself. key "" is the
+  // table.
   Error error(const std::string& key, const std::string& what, const std::string& remedy = "") const;
   Error key_error(const std::string& key, const std::string& what, const std::string& remedy = "") const;
 

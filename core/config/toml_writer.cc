@@ -67,9 +67,11 @@ std::string option_literal(const Table& table, const km_option& row) {
   const char* otherwise = row.default_text;
   if (!table.has(row.name) && !otherwise) return "";
   switch (row.type) {
-    case KM_OPTION_I64: return std::to_string(table.get_i64(row.name, otherwise ? std::strtoll(otherwise, nullptr, 10) : 0));
+    case KM_OPTION_I64:
+      return std::to_string(table.get_i64(row.name, otherwise ? std::strtoll(otherwise, nullptr, 10) : 0));
     case KM_OPTION_F64: return number_literal(table.get_f64(row.name, otherwise ? std::strtod(otherwise, nullptr) : 0));
-    case KM_OPTION_BOOL: return table.get_bool(row.name, otherwise && std::string(otherwise) == "true") ? "true" : "false";
+    case KM_OPTION_BOOL:
+      return table.get_bool(row.name, otherwise && std::string(otherwise) == "true") ? "true" : "false";
     case KM_OPTION_STRING: return text_literal(table.get_string(row.name, otherwise ? otherwise : ""));
     case KM_OPTION_PATH: return text_literal(table.get_path(row.name, otherwise ? otherwise : ""));
     case KM_OPTION_STRING_LIST:
@@ -91,10 +93,13 @@ class Writer {
   void line(const std::string& key, const std::string& value, const std::string& origin) {
     if (value.empty()) return;
     std::string text = key_literal(key) + " = " + value;
-    if (with_origin_) text += std::string(text.size() < kOriginColumn ? kOriginColumn - text.size() : 1, ' ') + "# " + origin;
+    if (with_origin_)
+      text += std::string(text.size() < kOriginColumn ? kOriginColumn - text.size() : 1, ' ') + "# " + origin;
     out_ += text + "\n";
   }
-  void row(const Table& table, const km_option& row) { line(row.name, option_literal(table, row), table.origin(row.name)); }
+  void row(const Table& table, const km_option& row) {
+    line(row.name, option_literal(table, row), table.origin(row.name));
+  }
   void raw(const Table& table, const std::string& key) { line(key, literal(*table.find(key)), table.origin(key)); }
   const std::string& text() const { return out_; }
 
@@ -105,7 +110,8 @@ class Writer {
 };
 
 // The keys of a component: as declared where the declaration is known, else as they stand.
-void component_keys(Writer& out, const Table& table, const std::string& core_table, const std::vector<km_option>* declared) {
+void component_keys(Writer& out, const Table& table, const std::string& core_table,
+                    const std::vector<km_option>* declared) {
   if (declared) {
     for (const km_option& row : *declared) out.row(table, row);
   }
@@ -181,7 +187,8 @@ std::string Config::to_toml(const OptionLookup& lookup, bool with_origin) const 
   for (size_t i = 0; i < plugins_.path.size(); ++i) {
     // Files beside the configuration are named so that they are found from anywhere; others lie in lib/kumiki.
     std::error_code error;
-    const std::filesystem::path beside = std::filesystem::absolute(join_path(plugins_.folder[i], plugins_.path[i]), error);
+    const std::filesystem::path beside =
+        std::filesystem::absolute(join_path(plugins_.folder[i], plugins_.path[i]), error);
     paths.push_back(std::filesystem::exists(beside, error) ? beside.lexically_normal().string() : plugins_.path[i]);
   }
   out.line("path", list_literal(paths, text_literal), table("plugins").origin("path"));

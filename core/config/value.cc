@@ -5,8 +5,8 @@
 namespace kumiki {
 namespace {
 
-// The line of the text and, below it, carets under `width` characters from `column`. Columns count characters, not bytes;
-// East Asian ones take two cells on a terminal.
+// The line of the text and, below it, carets under `width` characters from `column`. Columns count characters, not
+// bytes; East Asian ones take two cells on a terminal.
 std::string excerpt(const std::string& text, uint32_t line, uint32_t column, uint32_t width) {
   size_t begin = 0;
   for (uint32_t i = 1; i < line; ++i) {

@@ -1,5 +1,5 @@
-// A value of a configuration and where it came from. The TOML reader makes a tree of these, merging keeps each one's origin,
-// and errors show it: file:line:column, the line, a caret. Floor: config (stands on base, abi).
+// A value of a configuration and where it came from. The TOML reader makes a tree of these, merging keeps each one's
+// origin, and errors show it: file:line:column, the line, a caret. Floor: config (stands on base, abi).
 #pragma once
 
 #include <cstdint>

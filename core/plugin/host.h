@@ -1,6 +1,6 @@
-// Host: what the core offers to plugins, as the km_host of one rank: error texts, log, memory, services by id. Upper floors
-// register their services and the rank's context; a service finds them again from the km_host* that a plugin hands back.
-// Floor: plugin (stands on config, base, abi).
+// Host: what the core offers to plugins, as the km_host of one rank: error texts, log, memory, services by id. Upper
+// floors register their services and the rank's context; a service finds them again from the km_host* that a plugin
+// hands back. Floor: plugin (stands on config, base, abi).
 #pragma once
 
 #include <map>
@@ -23,7 +23,8 @@ class Host {
   const km_host* abi() const;
   static Host* from(const km_host* host);
 
-  // Services by id ("kumiki.graph/1"): static tables. Registered before components are opened; afterwards only read. [main]
+  // Services by id ("kumiki.graph/1"): static tables. Registered before components are opened; afterwards only read.
+  // [main]
   void set_service(const std::string& id, const void* table);
   const void* service(const std::string& id) const;  // null: none. [any]
 
@@ -44,8 +45,8 @@ class Host {
   void* context_ = nullptr;
 };
 
-// Throws Error with the plugin's text where status is not KM_OK. component: "kernels generic"; what: "matmul" or "open".
-// Exit codes: user 2, system 6, else 1. [any]
+// Throws Error with the plugin's text where status is not KM_OK. component: "kernels generic"; what: "matmul" or
+// "open". Exit codes: user 2, system 6, else 1. [any]
 void check(km_status status, const std::string& component, const std::string& what);
 // "KM_ERROR_USER" and so on; "status 17" for what is not known.
 std::string status_name(km_status status);

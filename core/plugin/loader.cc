@@ -23,7 +23,8 @@ namespace kumiki {
 namespace {
 
 // Bytes up to and with FIELD, the last one of the struct in ABI 0.1. These never change.
-#define KM_LAYOUT_0_1(type, field) static_cast<uint32_t>(offsetof(type, field) + sizeof(static_cast<type*>(nullptr)->field))
+#define KM_LAYOUT_0_1(type, field) \
+  static_cast<uint32_t>(offsetof(type, field) + sizeof(static_cast<type*>(nullptr)->field))
 
 struct TableLayout {
   const char* kind;
@@ -38,7 +39,8 @@ constexpr uint32_t kPluginBytes = KM_LAYOUT_0_1(km_plugin, reserved);
 constexpr uint32_t kComponentBytes = KM_LAYOUT_0_1(km_component, summary);
 constexpr uint32_t kOptionBytes = KM_LAYOUT_0_1(km_option, help);
 #if UINTPTR_MAX == UINT64_MAX
-static_assert(kPluginBytes == 64 && kComponentBytes == 48 && kOptionBytes == 56, "a released layout must stay as it is");
+static_assert(kPluginBytes == 64 && kComponentBytes == 48 && kOptionBytes == 56,
+              "a released layout must stay as it is");
 #endif
 
 [[noreturn]] void refuse(const std::string& file, const std::string& why, const std::string& remedy) {
@@ -68,7 +70,8 @@ void check_pin(const std::string& file, const std::string& pinned) {
   hash.add(content->data(), content->bytes());
   const std::string found = hash.hex();
   std::string wanted = pinned;
-  std::transform(wanted.begin(), wanted.end(), wanted.begin(), [](char c) { return c >= 'A' && c <= 'F' ? char(c + 32) : c; });
+  std::transform(wanted.begin(), wanted.end(), wanted.begin(),
+                 [](char c) { return c >= 'A' && c <= 'F' ? char(c + 32) : c; });
   if (found != wanted) {
     refuse(file, "its SHA-256 is " + found + ", not the pinned " + wanted,
            "check where the file comes from, then correct [plugins].sha256");
@@ -80,8 +83,10 @@ km_plugin_entry entry_of(void* library, const std::string& file) {
   for (int major = 0; major < 100; ++major) {
     const std::string other = "kumiki_plugin_v" + std::to_string(major);
     if (::dlsym(library, other.c_str())) {
-      refuse(file, "it was built for ABI " + std::to_string(major) + ", this kumiki speaks ABI " + std::to_string(KM_ABI_MAJOR),
-             "use a newer kumiki, or build the plugin for this one");
+      refuse(
+          file,
+          "it was built for ABI " + std::to_string(major) + ", this kumiki speaks ABI " + std::to_string(KM_ABI_MAJOR),
+          "use a newer kumiki, or build the plugin for this one");
     }
   }
   refuse(file, "it has no symbol " KM_PLUGIN_SYMBOL, "is it a kumiki plugin? its source needs KM_PLUGIN(...)");
@@ -106,7 +111,8 @@ void check_size(const std::string& file, const std::string& what, uint32_t bytes
 
 Component read_component(const std::string& file, const km_component& from, uint32_t option_size) {
   if (!from.kind || !from.name || !*from.name || !from.table || (from.option_count > 0 && !from.options)) {
-    refuse(file, "a component lacks its kind, name, table or options", "this is a fault of the plugin: tell its authors");
+    refuse(file, "a component lacks its kind, name, table or options",
+           "this is a fault of the plugin: tell its authors");
   }
   Component out;
   out.kind = from.kind;
@@ -129,7 +135,8 @@ Component read_component(const std::string& file, const km_component& from, uint
     }
     for (uint32_t j = 0; j < i; ++j) {
       if (km_same_text(out.options[j].name, row.name)) {
-        refuse(file, out.title() + " declares option " + row.name + " twice", "this is a fault of the plugin: tell its authors");
+        refuse(file, out.title() + " declares option " + row.name + " twice",
+               "this is a fault of the plugin: tell its authors");
       }
     }
   }
@@ -151,9 +158,10 @@ PluginFile describe(void* library, const std::string& file, const Host& host) {
   // Once more here: not every author negotiates.
   const km_host* self = host.abi();
   if (plugin.abi_minor < self->minor_lowest || plugin.abi_minor > self->minor_highest) {
-    refuse(file, "it was built for ABI " + std::to_string(self->abi_major) + "." + std::to_string(plugin.abi_minor) +
-                     ", this kumiki speaks " + std::to_string(self->abi_major) + "." + std::to_string(self->minor_lowest) +
-                     " to " + std::to_string(self->abi_major) + "." + std::to_string(self->minor_highest),
+    refuse(file,
+           "it was built for ABI " + std::to_string(self->abi_major) + "." + std::to_string(plugin.abi_minor) +
+               ", this kumiki speaks " + std::to_string(self->abi_major) + "." + std::to_string(self->minor_lowest) +
+               " to " + std::to_string(self->abi_major) + "." + std::to_string(self->minor_highest),
            "build it again, or use another kumiki");
   }
   if (plugin.component_count > 0) check_size(file, "km_component", plugin.component_size, kComponentBytes);
@@ -161,7 +169,8 @@ PluginFile describe(void* library, const std::string& file, const Host& host) {
   out.info = {text_or_empty(plugin.name), text_or_empty(plugin.version), text_or_empty(plugin.vendor),
               text_or_empty(plugin.licence), file, plugin.abi_minor};
   for (uint32_t i = 0; i < plugin.component_count; ++i) {
-    out.components.push_back(read_component(file, element(plugin.components, i, plugin.component_size), plugin.option_size));
+    out.components.push_back(
+        read_component(file, element(plugin.components, i, plugin.component_size), plugin.option_size));
   }
   return out;
 }

@@ -85,7 +85,8 @@ OptionValues::OptionValues(const std::string& title, const std::string& kind, co
     value.string = "";
     switch (row.type) {
       case KM_OPTION_I64:
-        set_i64(value, table.get_i64(row.name, otherwise ? std::strtoll(otherwise, nullptr, 10) : 0, lowest(row), highest(row)));
+        set_i64(value, table.get_i64(row.name, otherwise ? std::strtoll(otherwise, nullptr, 10) : 0, lowest(row),
+                                     highest(row)));
         break;
       case KM_OPTION_F64:
         value.f64 = table.get_f64(row.name, otherwise ? std::strtod(otherwise, nullptr) : 0,
@@ -119,15 +120,18 @@ OptionValues::OptionValues(const std::string& title, const std::string& kind, co
       }
       case KM_OPTION_STRING_LIST: {
         auto list = std::make_unique<std::vector<const char*>>();
-        for (std::string& text : table.get_string_list(row.name, default_list(otherwise))) list->push_back(out.keep(text));
+        for (std::string& text : table.get_string_list(row.name, default_list(otherwise)))
+          list->push_back(out.keep(text));
         value.string_list = list->data();
         value.count = static_cast<uint32_t>(list->size());
         out.string_lists.push_back(std::move(list));
         break;
       }
       default:
-        throw Error(title, "declares option \"" + std::string(row.name) + "\" of a type that this kumiki does not know (" +
-                               std::to_string(row.type) + ")", "use a newer kumiki, or an older plugin");
+        throw Error(title,
+                    "declares option \"" + std::string(row.name) + "\" of a type that this kumiki does not know (" +
+                        std::to_string(row.type) + ")",
+                    "use a newer kumiki, or an older plugin");
     }
     out.values.push_back(value);
   }

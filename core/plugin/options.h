@@ -1,6 +1,6 @@
 // OptionValues: a component's options as the ABI hands them over, made from the user's table and the component's
-// declaration. Wrong ones are Errors with file:line:column, the line, a caret and "did you mean". Floor: plugin (stands on
-// config, base, abi).
+// declaration. Wrong ones are Errors with file:line:column, the line, a caret and "did you mean". Floor: plugin (stands
+// on config, base, abi).
 #pragma once
 
 #include <memory>
@@ -18,7 +18,8 @@ class OptionValues {
   // One value for each declared option, in that order; keys of the core in the table are passed over. Paths come out
   // absolute. Throws Error (exit code 2). [any]
   OptionValues(const Component& component, const Table& table);
-  OptionValues(const std::string& title, const std::string& kind, const std::vector<km_option>& declared, const Table& table);
+  OptionValues(const std::string& title, const std::string& kind, const std::vector<km_option>& declared,
+               const Table& table);
   OptionValues(OptionValues&&) noexcept;
   OptionValues& operator=(OptionValues&&) noexcept;
   ~OptionValues();

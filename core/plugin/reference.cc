@@ -10,27 +10,30 @@ namespace {
 
 constexpr const char* kOpening = R"(# Configuration
 
-Made by `kumiki config reference > docs/configuration.md` from what the program and its plugins declare; a test compares
-them. Change the declarations (core/config/schema.cc, the plugin's `km_option` rows), then run the command again.
+Made by `bazel run //tests/plugin:update_reference` (or, from a release, `kumiki config reference`) out of what the
+program and its plugins declare; a test compares them. Change the declarations (core/config/schema.cc, the plugin's
+`km_option` rows), then run the command again.
 
-A run is one TOML file. Every table names its component by `use`; all other keys of the table are options that the component
-declares, beside the few that belong to the core. `kumiki config check FILE` says what is wrong with a file, with line and
-column; `kumiki config show FILE --origin` prints every value, defaults too, and where it came from; `runs/NAME/config.toml`
-is that output, and loads again to the same values.
+A run is one TOML file. Every table names its component by `use`; all other keys of the table are options that the
+component declares, beside the few that belong to the core. `kumiki config check FILE` says what is wrong with a file,
+with line and column; `kumiki config show FILE --origin` prints every value, defaults too, and where it came from;
+`runs/NAME/config.toml` is the same without origins, and loads again to the same values.
 
 ## How values come together
 
-- `extends = ["../base.toml"]`, relative to the file that says it. What the file itself says wins over what it extends, and
-  of several the later wins. Tables are merged key by key.
-- `[[parallel]]` and `[[metrics]]` are merged with the earlier element of the same `use`. A new strategy goes to its place in
-  the order tensor, context, pipeline, data, recompute; others go to the end. `[[data]]` replaces the earlier list as a whole.
-- A table that names another component than before (`use`) keeps the core's keys and drops the former component's options.
-- `--set table.key=value` wins over all files, and the last one over earlier ones. The value is TOML; what is not, is taken
-  as a string, so `--set run.name=first` needs no quotes, and a list of names may be written `--set kernels.use=a,b`.
-  `--set parallel.tensor.degree=2` and `--set metrics.jsonl.KEY=VALUE` reach the element by its `use`, and add it where it is
-  not there; `--set data.0.path=FILE` reaches the first `[[data]]`.
-- Paths are relative to the file that names them; in `--set`, to the current folder. `run.output` is always relative to the
-  current folder.
+- `extends = ["../base.toml"]`, relative to the file that says it. What the file itself says wins over what it extends,
+  and of several files the later wins. Tables are merged key by key.
+- `[[parallel]]` and `[[metrics]]` are merged with the earlier element of the same `use`. A new strategy goes to its
+  place in the order tensor, context, pipeline, data, recompute; others go to the end. `[[data]]` replaces the earlier
+  list as a whole.
+- A table that names another component than before (`use`) keeps the core's keys and drops the options of the former
+  component.
+- `--set table.key=value` wins over all files, and the last one over earlier ones. The value is TOML; what is not, is
+  taken as a string, so `--set run.name=first` needs no quotes, and a list of names may be written
+  `--set kernels.use=a,b`. `--set parallel.tensor.degree=2` and `--set metrics.jsonl.KEY=VALUE` reach the element by its
+  `use`, and add it where it is not there; `--set data.0.path=FILE` reaches the first `[[data]]`.
+- Paths are relative to the file that names them; in `--set`, to the current folder. `run.output` is always relative to
+  the current folder.
 
 ## Exit codes
 

@@ -1,5 +1,6 @@
-// The configuration reference, docs/configuration.md: made from the core's rows (core/config/schema.cc) and from what the
-// components declare, so that it cannot differ from what the program checks. Floor: plugin (stands on config, base, abi).
+// The configuration reference, docs/configuration.md: made from the core's rows (core/config/schema.cc) and from what
+// the components declare, so that it cannot differ from what the program checks. Floor: plugin (stands on config, base,
+// abi).
 #pragma once
 
 #include <string>

@@ -100,7 +100,8 @@ void Registry::pin(const std::string& file_name, const std::string& sha256_hex, 
 void Registry::add_file(const std::string& path, const std::string& base, const std::string& where) {
   std::vector<std::string> candidates = {(files::path(base) / path).lexically_normal().string()};
   if (files::path(path).is_relative()) {
-    for (const std::string& folder : folders_) candidates.push_back((files::path(folder) / path).lexically_normal().string());
+    for (const std::string& folder : folders_)
+      candidates.push_back((files::path(folder) / path).lexically_normal().string());
   }
   for (const std::string& candidate : candidates) {
     const std::string real = real_path_of(candidate);
@@ -150,8 +151,8 @@ void Registry::load_or_note(const std::string& real_path) {
   }
 }
 
-// Files of the folders are read only when they are needed. So that a plugin of the user's that takes a name of the tree's
-// is found out all the same, the file of that name is read now.
+// Files of the folders are read only when they are needed. So that a plugin of the user's that takes a name of the
+// tree's is found out all the same, the file of that name is read now.
 void Registry::refuse_hidden_duplicates(const std::string& real_path) {
   std::vector<std::string> names;
   for (const auto& [key, component] : components_) {
@@ -257,10 +258,11 @@ void check_interface(const Component& component, const char* kind, uint32_t vers
   KM_CHECK(component.kind == kind, component.title() + " is used as " + kind);
   if (component.interface_version == version) return;
   const bool newer = component.interface_version > version;
-  throw Error(component.plugin ? component.plugin->file : "",
-              component.title() + " has version " + std::to_string(component.interface_version) + " of the interface " +
-                  kind + ", this kumiki speaks version " + std::to_string(version),
-              newer ? "use a newer kumiki, or an older plugin" : "build the plugin again with the headers of this kumiki");
+  throw Error(
+      component.plugin ? component.plugin->file : "",
+      component.title() + " has version " + std::to_string(component.interface_version) + " of the interface " + kind +
+          ", this kumiki speaks version " + std::to_string(version),
+      newer ? "use a newer kumiki, or an older plugin" : "build the plugin again with the headers of this kumiki");
 }
 
 }  // namespace kumiki

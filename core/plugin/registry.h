@@ -1,6 +1,6 @@
-// Registry: loads plugins (.so files) and finds components by kind and name. Plugins stay loaded until the process ends.
-// Files are looked for lazily, so that a start loads only what the configuration names. In: folders, files. Out: Component.
-// Floor: plugin (stands on config, base, abi).
+// Registry: loads plugins (.so files) and finds components by kind and name. Plugins stay loaded until the process
+// ends. Files are looked for lazily, so that a start loads only what the configuration names. In: folders, files. Out:
+// Component. Floor: plugin (stands on config, base, abi).
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,8 @@ struct PluginInfo {
   uint32_t abi_minor = 0;
 };
 
-// A component as the core keeps it: copied out of the plugin, strides honoured. Pointers inside live as long as the process.
+// A component as the core keeps it: copied out of the plugin, strides honoured. Pointers inside live as long as the
+// process.
 struct Component {
   std::string kind, name, summary;
   uint32_t interface_version = 0;
@@ -36,8 +37,8 @@ struct Component {
 
 class Registry {
  public:
-  // Folders to look in: KUMIKI_PLUGINS (colon-separated, with the folders inside them: tests and builds use it) if it is
-  // set, else ../lib/kumiki from the program's own place.
+  // Folders to look in: KUMIKI_PLUGINS (colon-separated, with the folders inside them: tests and builds use it) if it
+  // is set, else ../lib/kumiki from the program's own place.
   static std::vector<std::string> default_folders();
 
   explicit Registry(std::vector<std::string> folders = default_folders());
@@ -48,13 +49,13 @@ class Registry {
   Registry& operator=(const Registry&) = delete;
 
   // Loads one file now. A relative path is looked for from `base` (empty: the current folder), then in the folders.
-  // Throws Error: not found (and where it was looked for), writable by others, no entry symbol, another ABI, a component
-  // that is there already (names both files), a pin that does not match. [main]
+  // Throws Error: not found (and where it was looked for), writable by others, no entry symbol, another ABI, a
+  // component that is there already (names both files), a pin that does not match. [main]
   void add_file(const std::string& path, const std::string& base = "", const std::string& where = "");
   void pin(const std::string& file_name, const std::string& sha256_hex, const std::string& where = "");
 
-  // The component; loads the plugin if need be: FOLDER/NAME.so, then FOLDER/KIND.so, then all files. Throws Error with "did you mean".
-  // Never moves: keep the reference. [main]
+  // The component; loads the plugin if need be: FOLDER/NAME.so, then FOLDER/KIND.so, then all files. Throws Error with
+  // "did you mean". Never moves: keep the reference. [main]
   const Component& find(const std::string& kind, const std::string& name);
   // The same for what a configuration names; the Error points at the place in the file.
   const Component& find(const ComponentUse& use);
@@ -81,14 +82,14 @@ class Registry {
   std::vector<std::string> folders_;
   std::map<std::string, std::unique_ptr<Loaded>> loaded_;                         // by real path
   std::map<std::pair<std::string, std::string>, std::unique_ptr<Component>> components_;  // by (kind, name)
-  std::map<std::string, std::pair<std::string, std::string>> pins_;               // file name -> (hex, where it was said)
+  std::map<std::string, std::pair<std::string, std::string>> pins_; // file name -> (hex, where it was said)
   std::vector<std::string> refusals_;
   bool all_loaded_ = false;
   Host host_;  // for the negotiation
 };
 
-// The component's table, copied into a zero-filled struct of the host's size: what the plugin does not have reads as null.
-// Throws Error where the kind or the interface version is another. T: km_kernels, km_model, …
+// The component's table, copied into a zero-filled struct of the host's size: what the plugin does not have reads as
+// null. Throws Error where the kind or the interface version is another. T: km_kernels, km_model, …
 void check_interface(const Component& component, const char* kind, uint32_t version);
 template <class T>
 T table_of(const Component& component, const char* kind, uint32_t version) {

@@ -19,7 +19,8 @@ using namespace kumiki;
 
 TEST_CASE("Philox4x32-10 gives the known answers of its authors") {
   CHECK(philox4x32_10({0, 0, 0, 0}, {0, 0}) == PhiloxCounter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
-  CHECK(philox4x32_10({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}) == PhiloxCounter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+  CHECK(philox4x32_10({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}) ==
+        PhiloxCounter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
   CHECK(philox4x32_10({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) ==
         PhiloxCounter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
@@ -83,7 +84,8 @@ TEST_CASE("XXH3 is the published one, whole or in pieces") {
   CHECK(hex64(xxh3("")) == "2d06800538d394c2");
   const std::string text(100000, 'k');
   Xxh3 pieces;
-  for (size_t at = 0; at < text.size(); at += 777) pieces.add(text.data() + at, std::min<size_t>(777, text.size() - at));
+  for (size_t at = 0; at < text.size(); at += 777)
+    pieces.add(text.data() + at, std::min<size_t>(777, text.size() - at));
   CHECK(pieces.digest() == xxh3(text));
 }
 

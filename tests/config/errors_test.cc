@@ -13,8 +13,9 @@ TEST_CASE("an error names file, line and column, shows the line with a caret, an
                                            "  2 |   stpes = 4\n"
                                            "    |   ^^^^^\n"
                                            "  did you mean \"steps\"?");
-  CHECK(error_of("[run]\nsteps = [\n") == "a.toml:2:11: not valid TOML: Error while parsing array: encountered end-of-file\n"
-                                         "  2 | steps = [\n    |          ^");
+  CHECK(error_of("[run]\nsteps = [\n") ==
+        "a.toml:2:11: not valid TOML: Error while parsing array: encountered end-of-file\n"
+        "  2 | steps = [\n    |          ^");
   CHECK(error_of("[run]\n[ =\n") == "a.toml:2:1: not valid TOML\n  2 | [ =\n    | ^");
 }
 
@@ -55,7 +56,8 @@ TEST_CASE("what is wrong with the core's keys is said") {
       {head + model + data + "[[parallel]]\ndegree=2\n", "[[parallel]] lacks `use`"},
       {head + model + data + "[[parallel]]\nuse=\"a\"\n[[parallel]]\nuse=\"a\"\n", "has \"a\" twice"},
       {head + model + data + "[optimizer]\nschedule={use=\"cosin\"}\n", "did you mean \"cosine\"?"},
-      {head + model + data + "[optimizer]\nlearning_rate=1e-5\nschedule={minimum=1e-3}\n", "is above optimizer.learning_rate"},
+      {head + model + data + "[optimizer]\nlearning_rate=1e-5\nschedule={minimum=1e-3}\n",
+       "is above optimizer.learning_rate"},
       {head + model + data + "[optimizer]\nschedule={wramup=1}\n", "did you mean \"warmup\"?"},
       {head + model + data + "[kernels]\nuse=[]\n", "kernels.use names no component"},
       {head + model + data + "[kernels]\nuse=[\"a\",1]\n", "kernels.use must be a list of strings"},
@@ -102,8 +104,10 @@ TEST_CASE("whatever the bytes are, reading gives a configuration or an Error") {
   CAPTURE(seed);
   std::mt19937 random(seed);
   const std::string good = kGood;
-  const std::string pieces[] = {"[", "]", "[[", "]]", "=", "\"", "'''", "\n", "{", "}", ",", ".", "#", "\\u12", "\xff", "\0x",
-                                "1e999", "-", "use", "extends = [\"a.toml\"]\n", "[run]\n", "0x", "inf", "[[data]]\n"};
+  const std::string pieces[] = {
+      "[",       "]",  "[[",  "]]",        "=",    "\"",  "'''",   "\n", "{",   "}",
+      ",",       ".",  "#",   "\\u12",     "\xff", "\0x", "1e999", "-",  "use", "extends = [\"a.toml\"]\n",
+      "[run]\n", "0x", "inf", "[[data]]\n"};
   size_t broken = 0;
   for (int round = 0; round < 4000; ++round) {
     std::string text = good;
@@ -134,8 +138,9 @@ TEST_CASE("whatever --set says, the result is a configuration or an Error") {
   const unsigned seed = 7;
   CAPTURE(seed);
   std::mt19937 random(seed);
-  const std::string pieces[] = {"run", "data", "parallel", "metrics", "0", ".", "=", "[", "]", "{", "}", "\"", "use", "1",
-                                "x", "steps", "tensor", " ", "\n", "optimizer", "schedule", "-1", "kernels", ","};
+  const std::string pieces[] = {"run",    "data", "parallel", "metrics",   "0",        ".",  "=",       "[",
+                                "]",      "{",    "}",        "\"",        "use",      "1",  "x",       "steps",
+                                "tensor", " ",    "\n",       "optimizer", "schedule", "-1", "kernels", ","};
   for (int round = 0; round < 20000; ++round) {
     std::string argument;
     for (size_t i = 0; i < 1 + random() % 9; ++i) argument += pieces[random() % std::size(pieces)];

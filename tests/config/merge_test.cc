@@ -45,7 +45,8 @@ TEST_CASE("files that extend each other in a circle are an error that names the 
   const TempFolder folder;
   folder.write("a.toml", "extends = [\"b.toml\"]\n");
   folder.write("b.toml", "[run]\nsteps = 1\n");
-  folder.write("b.toml", "extends = [\"../" + std::filesystem::path(folder.path()).filename().string() + "/a.toml\"]\n");
+  folder.write("b.toml",
+               "extends = [\"../" + std::filesystem::path(folder.path()).filename().string() + "/a.toml\"]\n");
   try {
     Config::load(folder / "a.toml");
     FAIL("no error");
@@ -98,11 +99,13 @@ TEST_CASE("another component starts without the options of the former one and ke
   for (const bool by_set : {true, false}) {
     const TempFolder folder;
     folder.write("base.toml", kGood);
-    const std::string path = folder.write("main.toml", std::string("extends = [\"base.toml\"]\n") +
-                                                           (by_set ? "" : "[optimizer]\nuse = \"lion\"\nbeta2 = 0.7\n"));
+    const std::string path =
+        folder.write("main.toml", std::string("extends = [\"base.toml\"]\n") +
+                                      (by_set ? "" : "[optimizer]\nuse = \"lion\"\nbeta2 = 0.7\n"));
     // The order on the command line does not matter.
-    const Config config = Config::load(path, by_set ? std::vector<std::string>{"optimizer.beta2=0.7", "optimizer.use=lion"}
-                                                    : std::vector<std::string>{});
+    const Config config =
+        Config::load(path, by_set ? std::vector<std::string>{"optimizer.beta2=0.7", "optimizer.use=lion"}
+                                  : std::vector<std::string>{});
     CHECK(config.optimizer().use == "lion");
     CHECK(config.optimizer().learning_rate == 1e-3);
     CHECK(config.optimizer().schedule.use == "cosine");
@@ -112,9 +115,9 @@ TEST_CASE("another component starts without the options of the former one and ke
 }
 
 TEST_CASE("--set reaches and adds elements of lists by their use, strategies at their place") {
-  const Config config = good_config({"parallel.tensor.degree=8", "parallel.pipeline.degree=4", "parallel.recompute.mode=full",
-                                     "parallel.acme.x=1", "parallel.context.degree=2", "metrics.jsonl.flush=true",
-                                     "data.text.path=b.txt", "data.0.weight=3"});
+  const Config config = good_config({"parallel.tensor.degree=8", "parallel.pipeline.degree=4",
+                                     "parallel.recompute.mode=full", "parallel.acme.x=1", "parallel.context.degree=2",
+                                     "metrics.jsonl.flush=true", "data.text.path=b.txt", "data.0.weight=3"});
   CHECK(names(config.parallel()) ==
         std::vector<std::string>{"tensor", "context", "pipeline", "data", "recompute", "acme"});
   CHECK(config.parallel()[0].options.get_i64("degree", 0) == 8);
@@ -126,9 +129,9 @@ TEST_CASE("--set reaches and adds elements of lists by their use, strategies at 
 }
 
 TEST_CASE("values of --set are TOML, and strings where they are no TOML") {
-  const Config config = good_config({"run.name=first", "run.max_wall=1.5", "kernels.use=onednn, generic",
-                                     "optimizer.schedule={use=\"linear\"}", "run.global_batch={start=2,end=8,tokens=1e6}",
-                                     "run.sample_prompt=a \"b\" = c", "model.name = x y"});
+  const Config config = good_config(
+      {"run.name=first", "run.max_wall=1.5", "kernels.use=onednn, generic", "optimizer.schedule={use=\"linear\"}",
+       "run.global_batch={start=2,end=8,tokens=1e6}", "run.sample_prompt=a \"b\" = c", "model.name = x y"});
   CHECK(config.run().name == "first");
   CHECK(config.run().max_wall == 1.5);
   CHECK(config.kernels().use == std::vector<std::string>{"onednn", "generic"});

@@ -93,7 +93,8 @@ TEST_CASE("every default of the schema is one that the schema allows, and every 
 TEST_CASE("paths are relative to the file that names them, in --set to the current folder") {
   const TempFolder folder;
   folder.write("base/b.toml", "[[data]]\nuse = \"text\"\npath = \"../x.txt\"\n");
-  const std::string path = folder.write("a.toml", "extends = [\"base/b.toml\"]\n[run]\nsteps=1\nsequence=1\n[model]\nuse=\"gpt\"\n");
+  const std::string path =
+      folder.write("a.toml", "extends = [\"base/b.toml\"]\n[run]\nsteps=1\nsequence=1\n[model]\nuse=\"gpt\"\n");
   CHECK(Config::load(path).data()[0].options.get_path("path", "") == folder / "x.txt");
   CHECK(Config::load(path, {"data.text.path=x.txt"}).data()[0].options.get_path("path", "") ==
         (std::filesystem::current_path() / "x.txt").string());

@@ -29,8 +29,13 @@ TEST_CASE("a status becomes an Error with the plugin's text and the exit code of
   Host host;
   const km_host* abi = host.abi();
   CHECK_NOTHROW(check(KM_OK, "kernels generic", "open"));
-  const std::vector<std::pair<km_status, int>> cases = {{KM_ERROR_HOST, 1}, {KM_ERROR_PLUGIN, 1}, {KM_ERROR_USER, 2},
-                                                        {KM_ERROR_SYSTEM, 6}, {KM_UNSUPPORTED, 2}, {KM_DEVICE_LOST, 6}, {99, 1}};
+  const std::vector<std::pair<km_status, int>> cases = {{KM_ERROR_HOST, 1},
+                                                        {KM_ERROR_PLUGIN, 1},
+                                                        {KM_ERROR_USER, 2},
+                                                        {KM_ERROR_SYSTEM, 6},
+                                                        {KM_UNSUPPORTED, 2},
+                                                        {KM_DEVICE_LOST, 6},
+                                                        {99, 1}};
   for (const auto& [status, exit_code] : cases) {
     CAPTURE(status);
     try {

@@ -59,9 +59,10 @@ TEST_CASE("defaults stand in for what the user left out, in the order of the dec
 }
 
 TEST_CASE("what the user wrote is handed over, and stays where it is when the object moves") {
-  OptionValues made = values_of("layers = 2\nbeta = 1\ntied = false\nactivation = \"silu\"\nvocabulary = \"x/../v.txt\"\n"
-                                "shape = [4, 5, 6]\nfiles = [\"c\"]\n",
-                                {"model.layers=3"});
+  OptionValues made = values_of(
+      "layers = 2\nbeta = 1\ntied = false\nactivation = \"silu\"\nvocabulary = \"x/../v.txt\"\n"
+      "shape = [4, 5, 6]\nfiles = [\"c\"]\n",
+      {"model.layers=3"});
   const km_options* before = made.get();
   const OptionValues values = std::move(made);
   const km_options* options = values.get();
@@ -78,7 +79,8 @@ TEST_CASE("what the user wrote is handed over, and stays where it is when the ob
 
 TEST_CASE("wrong options are errors with the place, and say what was meant") {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"layer = 3\n", "a.toml:8:1: model m has no option \"layer\"\n  8 | layer = 3\n    | ^^^^^\n  did you mean \"layers\"?"},
+      {"layer = 3\n",
+       "a.toml:8:1: model m has no option \"layer\"\n  8 | layer = 3\n    | ^^^^^\n  did you mean \"layers\"?"},
       {"xyzzy = 3\n", "known: layers, beta"},
       {"layers = 0\n", "a.toml:8:10: model.layers = 0 is out of range: from 1 to 1000"},
       {"layers = 2.5\n", "must be a whole number"},
@@ -96,7 +98,8 @@ TEST_CASE("wrong options are errors with the place, and say what was meant") {
     CAPTURE(text);
     CHECK_THAT(error_text([&] { values_of(text); }), Contains(expected));
   }
-  CHECK_THAT(error_text([&] { values_of("", {"model.layer=3"}); }), Contains("--set model.layer=3: model m has no option"));
+  CHECK_THAT(error_text([&] { values_of("", {"model.layer=3"}); }),
+             Contains("--set model.layer=3: model m has no option"));
 }
 
 TEST_CASE("a required option that is missing points at the table") {
@@ -110,14 +113,16 @@ TEST_CASE("a required option that is missing points at the table") {
 TEST_CASE("an option of a type from a later ABI is refused, not misread") {
   std::vector<km_option> declared = kDeclared;
   declared.push_back({"future", 77, 0, nullptr, 0, 0, nullptr, ""});
-  CHECK_THAT(error_text([&] { values_of("", {}, declared); }), Contains("of a type that this kumiki does not know (77)"));
+  CHECK_THAT(error_text([&] { values_of("", {}, declared); }),
+             Contains("of a type that this kumiki does not know (77)"));
 }
 
 TEST_CASE("the components of a configuration are checked, each error at its place") {
   const TempFolder folder;
   copy_sample(folder, "good", "sample");
   const auto check_of = [&](const std::string& metrics) {
-    const Config config = Config::parse("[run]\nsteps=1\nsequence=1\n[model]\nuse=\"m\"\n[[data]]\nuse=\"d\"\n" + metrics, "a.toml");
+    const Config config =
+        Config::parse("[run]\nsteps=1\nsequence=1\n[model]\nuse=\"m\"\n[[data]]\nuse=\"d\"\n" + metrics, "a.toml");
     return error_text([&] {
       Registry registry({folder.path()});
       for (const ComponentUse& use : config.metrics()) OptionValues(registry.find(use), use.options);
@@ -129,7 +134,8 @@ TEST_CASE("the components of a configuration are checked, each error at its plac
                  Contains("did you mean \"sample\"?"));
   CHECK_THAT(check_of("[[metrics]]\nuse = \"sample\"\nfil = \"x\"\n"),
              Contains("a.toml:10:1: metrics sample has no option \"fil\"") && Contains("did you mean \"file\"?"));
-  const Config config = Config::parse("[run]\nsteps=1\nsequence=1\n[model]\nuse=\"m\"\n[[data]]\nuse=\"d\"\n", "a.toml");
+  const Config config =
+      Config::parse("[run]\nsteps=1\nsequence=1\n[model]\nuse=\"m\"\n[[data]]\nuse=\"d\"\n", "a.toml");
   Registry registry({folder.path()});
   CHECK_THROWS_WITH(check_components(config, registry), Contains("a.toml:5:5: there is no model component \"m\""));
 }

@@ -1,6 +1,5 @@
-// docs/configuration.md is what `kumiki config reference` prints. If this fails, run
-//   bazel run //core/cli:kumiki -- config reference
-// (or bin/kumiki of a release) and put its output into the file.
+// docs/configuration.md is what the core and the plugins declare. If this fails, run
+//   bazel run //tests/plugin:update_reference
 #include <catch2/catch.hpp>
 
 #include <cstdlib>

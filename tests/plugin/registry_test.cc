@@ -129,7 +129,8 @@ TEST_CASE("two plugins with the same component: the error names both files") {
   Registry registry(std::vector<std::string>{});
   registry.add_file(first);
   CHECK_NOTHROW(registry.add_file(first));
-  CHECK_THAT(error_text([&] { registry.add_file(second); }), Contains(first) && Contains(second) && Contains("metrics sample"));
+  CHECK_THAT(error_text([&] { registry.add_file(second); }),
+             Contains(first) && Contains(second) && Contains("metrics sample"));
   CHECK(registry.find("metrics", "sample").plugin->file == first);
 }
 
@@ -171,7 +172,8 @@ TEST_CASE("a component that is not there: what was meant, or where was looked") 
   copy_sample(folder, "no_symbol", "broken");
   Registry registry({folder.path()});
   CHECK_THROWS_WITH(registry.find("metrics", "smaple"), Contains("there is no metrics component \"smaple\"") &&
-                                                            Contains("did you mean \"sample\"?") && Contains("broken.so"));
+                                                            Contains("did you mean \"sample\"?") &&
+                                                            Contains("broken.so"));
   CHECK_THROWS_WITH(registry.find("data", "text"), Contains("looked in: " + folder.path()));
   CHECK_THROWS_WITH(registry.find("metrics", "broken"), Contains("broken.so: plugin refused"));
   CHECK(registry.try_find("metrics", "../sample") == nullptr);
@@ -197,15 +199,17 @@ TEST_CASE("a pin refuses another content") {
   const std::string bytes(std::istreambuf_iterator<char>(in), {});
   const std::string right = sha256_hex(bytes), wrong(64, '0');
   const auto config = [&](const std::string& file, const std::string& hex) {
-    return Config::parse("[run]\nsteps=1\nsequence=1\n[model]\nuse=\"m\"\n[[data]]\nuse=\"d\"\n[plugins]\npath=[\"" + path +
-                             "\"]\nsha256={\"" + file + "\"=\"" + hex + "\"}\n", "a.toml");
+    return Config::parse("[run]\nsteps=1\nsequence=1\n[model]\nuse=\"m\"\n[[data]]\nuse=\"d\"\n[plugins]\npath=[\"" +
+                             path + "\"]\nsha256={\"" + file + "\"=\"" + hex + "\"}\n",
+                         "a.toml");
   };
   CHECK_NOTHROW(Registry(config("sample.so", right), {}));
   std::string upper = right;
   for (char& c : upper) c = static_cast<char>(std::toupper(c));
   CHECK_NOTHROW(Registry(config("sample.so", upper), {}));
   CHECK_THROWS_WITH(Registry(config("sample.so", wrong), {}), Contains(path) && Contains(right) && Contains(wrong));
-  CHECK_THROWS_WITH(Registry(config("smaple.so", right), {}), Contains("a.toml:10:9") && Contains("no plugin smaple.so"));
+  CHECK_THROWS_WITH(Registry(config("smaple.so", right), {}),
+                    Contains("a.toml:10:9") && Contains("no plugin smaple.so"));
   // Also where the file is found lazily.
   Registry registry({folder.path()});
   registry.pin("sample.so", wrong);
