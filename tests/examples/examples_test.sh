@@ -51,6 +51,11 @@ same_losses() {
   make KUMIKI="$KUMIKI" CFLAGS="-O2 -Wall -Werror"
   "$kumiki" plugin info novograd --file novograd.so | grep -q beta2 || fail "plugin info does not show the options"
   "$kumiki" train train.toml >log 2>&1 || { cat log; fail "training with novograd failed"; }
+  # What five steps of NovoGrad gave when its update had been held to the formula (tests/optimizers).
+  losses optimizer-in-c | paste - - - - - | awk '
+    { split("4.16902 4.16976 4.18973 4.16030 4.13279", golden, " ")
+      for (i = 1; i <= 5; ++i) { d = $i / golden[i] - 1; if (d > 1e-4 || d < -1e-4) { print; exit 1 } } }' ||
+    fail "other losses than NovoGrad has"
   "$kumiki" train train.toml --set run.name=again --set run.threads=1 >log 2>&1 || { cat log; fail "training again failed"; }
   same_losses optimizer-in-c again
   if "$kumiki" train train.toml --set run.name=wrong --set optimizer.beat1=0.9 >log 2>&1; then fail "beat1 was taken"; fi

@@ -34,6 +34,12 @@ struct Subject {
 // One step of one parameter: g is the true gradient, step counts from 1.
 using Formula = std::function<void(Subject&, const Doubles& g, int step)>;
 
+// The example of an outside author is held to the same.
+std::string path_of(const std::string& optimizer) {
+  return optimizer == "novograd" ? "tests/optimizers/novograd.so"
+                                 : "plugins/optimizers/" + optimizer + "/" + optimizer + ".so";
+}
+
 double gradient_at(size_t subject, int step, size_t i) {
   return std::sin(1.7 * static_cast<double>(i) + 0.9 * step + 3.1 * static_cast<double>(subject)) *
          (i % 7 == 3 ? 4 : 1);
@@ -48,7 +54,7 @@ double norm(const Doubles& x) {
 class Bench {
  public:
   Bench(const std::string& optimizer, const Options& options)
-      : optimizer_("plugins/optimizers/" + optimizer + "/" + optimizer + ".so", "optimizer", options),
+      : optimizer_(path_of(optimizer), "optimizer", options),
         kernels_("plugins/kernels/reference/reference.so", "kernels") {
     add("layers.0.wide.weight", 3, 5, true, true);
     add("layers.0.tall.weight", 6, 4, true, true);
@@ -239,6 +245,17 @@ Formula muon(bool nesterov, bool rms, double decay, double adam_rate) {
   };
 }
 
+// Ginsburg et al. 2019, algorithm 1: one second moment a tensor.
+void novograd(Subject& s, const Doubles& g, int step, double b1, double b2, double epsilon, double decay) {
+  Doubles &m = s.kept("m"), &v = s.kept("v");
+  const double square = norm(g) * norm(g);
+  v[0] = step == 1 ? square : b2 * v[0] + (1 - b2) * square;
+  for (size_t i = 0; i < g.size(); ++i) {
+    m[i] = b1 * m[i] + g[i] / (std::sqrt(v[0]) + epsilon) + (s.decays ? decay : 0) * s.p[i];
+    s.p[i] -= kRate * m[i];
+  }
+}
+
 // ---- cases -------------------------------------------------------------------------------------------------------
 
 TEST_CASE("five steps of each optimizer are those of its formula") {
@@ -268,6 +285,11 @@ TEST_CASE("five steps of each optimizer are those of its formula") {
        {{"beta1", "0.8"}, {"beta2", "0.9"}, {"weight_decay", "0.3"}, {"ratio_maximum", "0.4"}},
        std::bind(lamb, _1, _2, _3, 0.8, 0.9, 1e-6, 0.3, 0.4),
        8},
+      {"novograd", {}, std::bind(novograd, _1, _2, _3, 0.95, 0.98, 1e-8, 0.001), 8},
+      {"novograd",
+       {{"beta1", "0.5"}, {"beta2", "0.7"}, {"epsilon", "0.1"}, {"weight_decay", "0.2"}},
+       std::bind(novograd, _1, _2, _3, 0.5, 0.7, 0.1, 0.2),
+       8},
       {"muon", {}, muon(true, false, 0, 0.015), 6},
       {"muon",
        {{"nesterov", "false"}, {"scale", "rms"}, {"weight_decay", "0.1"}, {"adam_rate", "1.0"}},
@@ -283,14 +305,14 @@ TEST_CASE("five steps of each optimizer are those of its formula") {
 }
 
 TEST_CASE("where apply is 0 nothing changes, whatever the gradient is") {
-  for (const char* optimizer : {"adamw", "sgd", "lion", "lamb", "muon"}) {
+  for (const char* optimizer : {"adamw", "sgd", "lion", "lamb", "muon", "novograd"}) {
     INFO(optimizer);
     Bench(optimizer, optimizer == std::string("sgd") ? Options{{"momentum", "0.9"}} : Options{}).check_apply();
   }
 }
 
 TEST_CASE("each optimizer says truly what its update needs of a tensor") {
-  for (const std::string name : {"adamw", "sgd", "lion", "lamb", "muon"}) {
+  for (const std::string name : {"adamw", "sgd", "lion", "lamb", "muon", "novograd"}) {
     INFO(name);
     const Bench bench(name, {});
     const uint32_t needs = bench.has("matmul")        ? KM_UPDATE_WHOLE_MATRIX
