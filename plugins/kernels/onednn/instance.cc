@@ -1,5 +1,6 @@
 #include "instance.h"
 
+#include <exception>
 #include <mutex>
 #include <set>
 
@@ -15,13 +16,26 @@ SingleThread::SingleThread() : before_(omp_get_max_threads()) { omp_set_num_thre
 SingleThread::~SingleThread() { omp_set_num_threads(before_); }
 
 void Instance::run(uint32_t tasks, const std::function<void(uint32_t, uint32_t)>& task) const {
+  /* Nothing may be thrown through the pool, which is the core's: the first exception waits here. */
+  struct Context {
+    const std::function<void(uint32_t, uint32_t)>& task;
+    std::mutex mutex;
+    std::exception_ptr thrown;
+  } context{task, {}, {}};
   parallel->run(
       host, tasks,
-      [](void* context, uint32_t number, uint32_t worker) {
-        SingleThread single;
-        (*static_cast<const std::function<void(uint32_t, uint32_t)>*>(context))(number, worker);
+      [](void* pointer, uint32_t number, uint32_t worker) {
+        Context& c = *static_cast<Context*>(pointer);
+        try {
+          SingleThread single;
+          c.task(number, worker);
+        } catch (...) {
+          std::lock_guard lock(c.mutex);
+          if (!c.thrown) c.thrown = std::current_exception();
+        }
       },
-      const_cast<void*>(static_cast<const void*>(&task)));
+      &context);
+  if (context.thrown) std::rethrow_exception(context.thrown);
 }
 
 dnnl::stream& this_threads_stream(const Instance& instance) {
