@@ -140,6 +140,20 @@ TEST_CASE("parameters and optimizer state lie in files of their own, cut at the 
                                  "state.json"});
 }
 
+TEST_CASE("a run's folder, its checkpoints folder and a checkpoint all mean a checkpoint") {
+  MemoryFs fs;
+  ManualClock clock;
+  CheckpointWriter writer(fs, clock, options_in("runs/test/checkpoints"));
+  const Samples samples = make_samples(1);
+  for (int64_t step : {1, 2}) writer.save(make_state(step), whole_slices(samples));
+  writer.wait();
+  const std::string newest = "runs/test/checkpoints/step-000000002", older = "runs/test/checkpoints/step-000000001";
+  CHECK(find_checkpoint(fs, "runs/test") == newest);
+  CHECK(find_checkpoint(fs, "runs/test/checkpoints") == newest);
+  CHECK(find_checkpoint(fs, older) == older);
+  CHECK_THROWS_WITH(find_checkpoint(fs, "runs/tset"), Catch::Contains("runs/tset: holds no checkpoint"));
+}
+
 TEST_CASE("names of checkpoint folders are steps and nothing else") {
   CHECK(checkpoint_name(1000) == "step-000001000");
   CHECK(checkpoint_name(12345678901) == "step-12345678901");
