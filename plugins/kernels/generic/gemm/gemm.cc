@@ -15,6 +15,8 @@ namespace kumiki::generic {
 namespace HWY_NAMESPACE {
 namespace {
 
+constexpr int64_t kAhead = 4; /* rows that packing prefetches before it reads them */
+
 int64_t PanelWidth() { return kTileVectors * lanes(); }
 int64_t TileHeight() { return kTileRows; }
 
@@ -123,9 +125,20 @@ void PackRight(const float* b, int64_t row, bool transposed, int64_t k, int64_t 
     const int64_t valid = std::min(width, columns - p * width);
     if (transposed) {
       if (valid < width) std::fill(to, to + k * width, 0.0f);
-      // 64 k at a time: the rows written to stay in L1
-      for (int64_t k0 = 0; k0 < k; k0 += 64)
-        transpose(b + p * width * row + k0, row, valid, std::min<int64_t>(64, k - k0), to + k0 * width, width);
+      // 64 k at a time: the rows written to stay in L1. Short runs of far rows: too little for the hardware's prefetcher.
+      for (int64_t k0 = 0; k0 < k; k0 += 64) {
+        const int64_t kb = std::min<int64_t>(64, k - k0);
+        const float* from = b + p * width * row + k0;
+        for (int64_t i = 0; i < valid; i += 4) {
+          const int64_t rows = std::min<int64_t>(4, valid - i);
+          for (int64_t ahead = i + kAhead; ahead < std::min(valid, i + kAhead + 4); ++ahead)
+            for (int64_t j = 0; j < kb; j += 16) hwy::Prefetch(from + ahead * row + j);
+          transpose(from + i * row, row, rows, kb, to + k0 * width + i, width);
+        }
+        if (k0 + kb < k)
+          for (int64_t ahead = 0; ahead < std::min<int64_t>(kAhead, valid); ++ahead)
+            for (int64_t j = 0; j < kb; j += 16) hwy::Prefetch(from + ahead * row + kb + j);
+      }
     } else {
       const float* from = b + p * width;
       for (int64_t i = 0; i < k; ++i, from += row, to += width) {
@@ -142,6 +155,7 @@ void PackRight(const float* b, int64_t row, bool transposed, int64_t k, int64_t 
 
 void PackLeftTransposed(const float* a, int64_t row, int64_t k, int64_t m, int64_t begin, int64_t end, float* packed) {
   constexpr int64_t kHeight = kTileRows;
+  const int64_t pitch = packed_left_pitch(k);
   const hn::FixedTag<float, 4> d4;
   const int64_t full = std::min(end, m / kHeight);
   // All tiles of a row of a at once: one pass over whole cache lines.
@@ -150,10 +164,10 @@ void PackLeftTransposed(const float* a, int64_t row, int64_t k, int64_t m, int64
     float* to = packed + i * kHeight;
     for (int64_t t = begin; t < full; ++t)
       for (int64_t j = 0; j < kHeight; j += 4)
-        hn::StoreU(hn::LoadU(d4, from + t * kHeight + j), d4, to + t * k * kHeight + j);
+        hn::StoreU(hn::LoadU(d4, from + t * kHeight + j), d4, to + t * pitch + j);
     for (int64_t t = full; t < end; ++t)
       for (int64_t j = 0; j < kHeight; ++j)
-        to[t * k * kHeight + j] = t * kHeight + j < m ? from[t * kHeight + j] : 0.0f;
+        to[t * pitch + j] = t * kHeight + j < m ? from[t * kHeight + j] : 0.0f;
   }
 }
 

@@ -69,7 +69,11 @@ void multiply(const Left& a, const Right& b, const Result& c, const Rectangle& w
 void pack_right(const float* b, int64_t row, bool transposed, int64_t k, int64_t columns, int64_t panel_begin,
                 int64_t panel_end, float* packed);
 
-/* Packs tile rows [begin, end) of the transpose of a [k, m] (pitch `row`): packed + t * k * tile_height() holds
+/* Floats from one packed tile row to the next: a line more than its contents, so that tile rows of a round k do not all
+ * fall on the same sets of the cache. */
+inline int64_t packed_left_pitch(int64_t k) { return k * tile_height() + 16; }
+
+/* Packs tile rows [begin, end) of the transpose of a [k, m] (pitch `row`): packed + t * packed_left_pitch(k) holds
  * [k, tile_height()], zero past m. */
 void pack_left_transposed(const float* a, int64_t row, int64_t k, int64_t m, int64_t begin, int64_t end, float* packed);
 

@@ -29,7 +29,7 @@ Product::Product(const ProductShape& shape, const Pool& pool) : pool_(pool), sha
     last_apart_ = shape.n % vector_width() != 0;
   }
   Arena arena(nullptr);
-  if (left_ == LeftForm::kPacked) arena.take(ceil_div(shape.m, tile_height()) * tile_height() * shape.k);
+  if (left_ == LeftForm::kPacked) arena.take(ceil_div(shape.m, tile_height()) * packed_left_pitch(shape.k));
   if (right_ == RightForm::kPackedHere) arena.take(panels * width * shape.k);
   if (last_apart_) arena.take(width * shape.k);
   workspace_bytes_ = arena.used();
@@ -73,7 +73,7 @@ void Product::run(const float* a, const float* b, Result c, void* workspace) con
 
   Arena arena(workspace);
   const int64_t tiles = ceil_div(s.m, height);
-  float* packed_a = left_ == LeftForm::kPacked ? arena.take(tiles * height * s.k) : nullptr;
+  float* packed_a = left_ == LeftForm::kPacked ? arena.take(tiles * packed_left_pitch(s.k)) : nullptr;
   float* packed_b = right_ == RightForm::kPackedHere ? arena.take(panels * width * s.k) : nullptr;
   float* last_panel = last_apart_ ? arena.take(width * s.k) : nullptr;
   const int64_t b_row = s.transpose_b ? s.k : s.n;
@@ -99,7 +99,7 @@ void Product::run(const float* a, const float* b, Result c, void* workspace) con
     left.row = 1;
     left.column = height;
     left.group = height;
-    left.group_step = height * s.k;
+    left.group_step = packed_left_pitch(s.k);
   } else {
     left.data = a;
     left.row = s.k;

@@ -17,7 +17,17 @@
 namespace kumiki::generic {
 namespace {
 
-constexpr int64_t kTile = 192;             /* rows of the vocabulary in a task */
+#ifndef KT
+#define KT 192
+#define KF 768
+#define KI 384
+#define BP 8
+#endif
+constexpr int64_t kTile = KT;             /* rows of the vocabulary in a task */
+#ifndef TT
+#define TT 12
+#endif
+constexpr int64_t kTilesTogether = TT;     /* tiles between two parts of d_x, at least: some 10 MB of logits */
 constexpr int64_t kSliceRows = 1024;       /* tokens of a slice, at most … */
 constexpr int64_t kSliceBytes = 256 << 20; /* … and bytes of its logits */
 
@@ -153,7 +163,8 @@ class ProjectionCrossEntropy : public Kernel {
     });
   }
 
-  /* Turns the logits into their gradient, tile by tile, with d_w while the tile is in the cache; then d_x. */
+  /* Turns the logits into their gradient, tile by tile, with d_w while the tile is in the L2 cache; after some tiles, while
+   * those are in the L3 cache, adds their part of d_x. */
   void backward(const Slice& s) {
     const int64_t panel = panel_width(), panels = panels_of(s.n);
     for (int64_t t = 0; t < panels * panel; ++t) {
@@ -162,6 +173,23 @@ class ProjectionCrossEntropy : public Kernel {
       if (t >= s.n) log_sums_[t] = 0.0f;
     }
     pool_.run(panels_of(k_), [&](int64_t p, uint32_t) { pack_right(s.x, k_, false, s.n, k_, p, p + 1, x_plain_); });
+    const int64_t together = std::max<int64_t>(kTilesTogether, 3 * static_cast<int64_t>(pool_.threads()));
+    for (int64_t begin = 0; begin < tiles_; begin += together) {
+      const int64_t end = std::min(tiles_, begin + together);
+      pool_.run(end - begin, [&](int64_t number, uint32_t) { weight_gradient(s, begin + number); });
+      input_gradient(s, begin * kTile, std::min(vocabulary_, end * kTile));
+    }
+  }
+
+  /* The gradient of one tile of logits, in place, and its rows of d_w. */
+  void weight_gradient(const Slice& s, int64_t tile) {
+    const int64_t panel = panel_width(), panels = panels_of(s.n);
+    const int64_t v0 = tile * kTile, v1 = std::min(vocabulary_, v0 + kTile);
+    for (int64_t p = 0; p < panels; ++p)
+      tile_gradient(logit(p * panel, v0), v1 - v0, std::min(panel, s.n - p * panel), panel, log_sums_ + p * panel,
+                    scales_ + p * panel);
+    for (int64_t t = 0; t < s.n; ++t)
+      if (s.targets[t] >= v0 && s.targets[t] < v1) *logit(t, s.targets[t]) -= s.d_loss;
 
     Left by_word;  // rows = words, k = tokens
     by_word.data = logits_;
@@ -169,34 +197,30 @@ class ProjectionCrossEntropy : public Kernel {
     by_word.column = 1;
     by_word.chunk = panel;
     by_word.chunk_step = vocabulary_ * panel;
-    const Right x{x_plain_, panel, panel * s.n, nullptr};
     Result d_w;
     d_w.c = s.d_w;
     d_w.row = k_;
     d_w.panel = panel;
     d_w.addend = s.w_addend;
-    pool_.run(tiles_, [&](int64_t tile, uint32_t) {
-      const int64_t v0 = tile * kTile, v1 = std::min(vocabulary_, v0 + kTile);
-      for (int64_t p = 0; p < panels; ++p)
-        tile_gradient(logit(p * panel, v0), v1 - v0, std::min(panel, s.n - p * panel), panel, log_sums_ + p * panel,
-                      scales_ + p * panel);
-      for (int64_t t = 0; t < s.n; ++t)
-        if (s.targets[t] >= v0 && s.targets[t] < v1) *logit(t, s.targets[t]) -= s.d_loss;
-      multiply(by_word, x, d_w, {v0, v1, 0, panels_of(k_)}, k_, s.n, {panels * panel, true});
-    });
+    multiply(by_word, {x_plain_, panel, panel * s.n, nullptr}, d_w, {v0, v1, 0, panels_of(k_)}, k_, s.n,
+             {panels * panel, true});
+  }
 
+  /* d_x = (its addend, or what stands there already) + the part of the words [v0, v1). */
+  void input_gradient(const Slice& s, int64_t v0, int64_t v1) {
+    const int64_t panel = panel_width(), panels = panels_of(s.n);
     Left by_token;  // rows = tokens, k = words
-    by_token.data = logits_;
+    by_token.data = logits_ + v0 * panel;
     by_token.row = 1;
     by_token.column = panel;
     by_token.group = panel;
     by_token.group_step = vocabulary_ * panel;
-    const Right w{s.w, k_, panel, last_panel_};
+    const Right w{s.w + v0 * k_, k_, panel, last_apart_ ? last_panel_ + v0 * panel : nullptr};
     Result d_x;
     d_x.c = s.d_x;
     d_x.row = k_;
     d_x.panel = panel;
-    d_x.addend = s.x_addend;
+    d_x.addend = v0 == 0 ? s.x_addend : s.d_x;
     const int64_t row_blocks = std::min(ceil_div(panels, 4), std::max<int64_t>(2, pool_.threads()));
     const int64_t block_rows = ceil_div(panels, row_blocks) * panel;
     const int64_t block_panels = 8, panel_blocks = ceil_div(panels_of(k_), block_panels);
@@ -204,12 +228,12 @@ class ProjectionCrossEntropy : public Kernel {
       const int64_t i = number % row_blocks * block_rows, p = number / row_blocks * block_panels;
       if (i >= s.n) return;
       multiply(by_token, w, d_x, {i, std::min(s.n, i + block_rows), p, std::min(panels_of(k_), p + block_panels)}, k_,
-               vocabulary_, {kInputK, false});
+               v1 - v0, {kInputK, false});
     });
   }
 
-  static constexpr int64_t kForwardK = 768; /* k blocks: of the logits … */
-  static constexpr int64_t kInputK = 384;   /* … and of d_x */
+  static constexpr int64_t kForwardK = KF; /* k blocks: of the logits … */
+  static constexpr int64_t kInputK = KI;   /* … and of d_x */
 
   bool train_;
   int64_t tokens_, k_, vocabulary_, slice_, tiles_;
