@@ -10,23 +10,6 @@
 #include "core/run/saved.h"
 
 namespace kumiki {
-namespace {
-
-// A run folder or one of its checkpoints; gives the checkpoint.
-std::string find_checkpoint(const std::string& path) {
-  Fs& fs = real_fs();
-  if (fs.exists(path + "/manifest.json")) return path;
-  for (const std::string& folder : {path + "/checkpoints", path}) {
-    const std::string latest = latest_checkpoint(fs, folder);
-    if (!latest.empty()) return latest;
-  }
-  Error error(path, "holds no checkpoint", "name a run folder (runs/NAME) or a folder step-NNNNNNNNN");
-  error.exit_code = 4;
-  throw error;
-}
-
-}  // namespace
-
 void add_generate_command(CLI::App& app) {
   struct Arguments {
     std::string run, prompt;
@@ -43,7 +26,7 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--seed", a->options.seed, "another seed, another text")->capture_default_str();
   command->add_option("--set", a->sets, "change a value of the run's configuration");
   command->callback([a] {
-    const CheckpointReader reader(real_fs(), find_checkpoint(a->run));
+    const CheckpointReader reader(real_fs(), find_checkpoint(real_fs(), a->run));
     const Config config = Config::parse(reader.state().config_toml, reader.folder() + "/state.json", a->sets);
     Registry registry(config);
     Engine engine(registry, config, {});
@@ -78,7 +61,7 @@ void add_eval_command(CLI::App& app) {
     const Config config = Config::load(a->config, a->sets);
     Registry registry(config);
     check_components(config, registry);
-    const CheckpointReader reader(real_fs(), find_checkpoint(a->checkpoint));
+    const CheckpointReader reader(real_fs(), find_checkpoint(real_fs(), a->checkpoint));
     Engine engine(registry, config, {});
     Store store(engine.chain().device());
     const uint32_t split = a->split == "train" ? KM_SPLIT_TRAIN : a->split == "test" ? KM_SPLIT_TEST : KM_SPLIT_VALIDATION;
