@@ -1,10 +1,11 @@
 """The components of the tree: what //:dist ships and what tests/build looks at. A new plugin is one line here."""
 
-PROGRAM = []
+PROGRAM = ["//core/cli:kumiki"]
 
 PLUGINS = [
     "//plugins/data",
     "//plugins/kernels/generic",
+    "//plugins/kernels/onednn",
     "//plugins/kernels/reference",
     "//plugins/metrics",
     "//plugins/models/gpt",
