@@ -1,9 +1,10 @@
 // Reverse mode over the forward graph.
 //
-// Walked backwards, a node finds the gradients of its outputs complete, since all readers of them stand behind it. Each of
-// its inputs on which the loss depends through a parameter gets one more term; from the second term on a running sum, so
-// that each term can die at once (and the sum can be fused into the op that makes the term). Inputs that vary between
-// micro-batches come first: what they need is part B, and what only parameters need, part W, waits for nothing.
+// Walked backwards, a node finds the gradients of its outputs complete, since all readers of them stand behind it.
+// Each of its inputs on which the loss depends through a parameter gets one more term; from the second term on a
+// running sum, so that each term can die at once (and the sum can be fused into the op that makes the term). Inputs
+// that vary between micro-batches come first: what they need is part B, and what only parameters need, part W, waits
+// for nothing.
 #include <algorithm>
 
 #include "core/base/error.h"

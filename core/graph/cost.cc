@@ -19,8 +19,8 @@ double product_flops(const Graph& graph, const Node& node, ValueId b, ValueId y)
   return 2 * elements(graph, y) * sum;
 }
 
-// Of all pairs (query, key) that the mask leaves, q·k and p·v: 2 products of 2·D each. "causal" leaves (T + 1) / 2 keys to
-// a query on average; "segments" at most as many; "cached" at most all that the cache holds.
+// Of all pairs (query, key) that the mask leaves, q·k and p·v: 2 products of 2·D each. "causal" leaves (T + 1) / 2
+// keys to a query on average; "segments" at most as many; "cached" at most all that the cache holds.
 double attention_flops(const Graph& graph, const Node& node, double products) {
   const Type& q = graph.value(node.inputs[0]).type;
   const double tokens = static_cast<double>(graph.value(node.inputs[1]).type.shape[1]);
@@ -28,8 +28,8 @@ double attention_flops(const Graph& graph, const Node& node, double products) {
   return products * 2 * static_cast<double>(q.elements()) * keys;
 }
 
-// Operations on each element of the first input, for ops that go over it once: counted as multiplications and additions of
-// the formula in docs/ops.md, a transcendental function as one. They weigh little beside the products.
+// Operations on each element of the first input, for ops that go over it once: counted as multiplications and
+// additions of the formula in docs/ops.md, a transcendental function as one. They weigh little beside the products.
 double elementwise_flops(const std::string& op) {
   if (op == "copy" || op == "cast" || op == "assign" || op == "cache_append" || op == "last_token" || op == "embedding")
     return 0;

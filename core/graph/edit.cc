@@ -1,7 +1,7 @@
 // The order of nodes, the index of readers, and rewriting.
 //
-// order_ is the truth; labels_ rise along it. A node that goes between two others takes a label between theirs; where there
-// is none left, all are numbered anew. Sequences put in at one place rise by kStep, so that this is rare.
+// order_ is the truth; labels_ rise along it. A node that goes between two others takes a label between theirs; where
+// there is none left, all are numbered anew. Sequences put in at one place rise by kStep, so that this is rare.
 #include <algorithm>
 
 #include "core/base/error.h"

@@ -1,5 +1,5 @@
-// An op and the add of its output → the op with attribute `accumulate`: sums of gradients, and residuals. The addend must be
-// there before the op; the running sums of autodiff are made so.
+// An op and the add of its output → the op with attribute `accumulate`: sums of gradients, and residuals. The addend
+// must be there before the op; the running sums of autodiff are made so.
 #include <bit>
 
 #include "core/graph/fusion_passes.h"

@@ -1,5 +1,5 @@
-// matmul, bias_add → matmul_bias; and with the gelu or silu behind it → matmul_bias with that activation, whose second output
-// is what the activation's backward reads.
+// matmul, bias_add → matmul_bias; and with the gelu or silu behind it → matmul_bias with that activation, whose
+// second output is what the activation's backward reads.
 #include <algorithm>
 
 #include "core/graph/fusion_passes.h"

@@ -42,8 +42,8 @@ Training find_training(Fuser& fuser, const Node& matmul, const Node& loss) {
   return t.dx && t.dw ? t : Training{};
 }
 
-// Readers of loss and tokens must stand behind the backward and be part B like it. That can be done for `accumulate` and for
-// what is no part of the body.
+// Readers of loss and tokens must stand behind the backward and be part B like it. That can be done for `accumulate`
+// and for what is no part of the body.
 bool readers_can_wait(Fuser& fuser, const Node& loss, NodeId backward) {
   Graph& graph = fuser.graph();
   for (const ValueId output : loss.outputs)

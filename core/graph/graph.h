@@ -1,5 +1,5 @@
-// The graph: values (typed, statically shaped, assigned once) and nodes (an op applied). Models fill it, autodiff and the
-// update extend it, strategies and kernels rewrite it, the planner reads it. It knows no kernel and no memory.
+// The graph: values (typed, statically shaped, assigned once) and nodes (an op applied). Models fill it, autodiff and
+// the update extend it, strategies and kernels rewrite it, the planner reads it. It knows no kernel and no memory.
 // Floor: graph (stands on plugin, config, abi).
 #pragma once
 
@@ -82,17 +82,20 @@ struct Node {
   bool has(std::string_view name) const;
 };
 
-// What the core knows of an op (docs/ops.md). Built-in ones stand in one table (ops.cc); a plugin's come through OpProvider.
+// What the core knows of an op (docs/ops.md). Built-in ones stand in one table (ops.cc); a plugin's come through
+// OpProvider.
 class Graph;
 struct OpRules {
   std::string name;
   // Types of the outputs; throws Error (a sentence that names the shapes) where the inputs do not fit.
   std::function<std::vector<Type>(const Node&, const std::vector<Type>& inputs)> shape;
-  // Adds nodes for the gradient of input `input` at the cursor and returns it; 0: not differentiable. Null: no derivative.
+  // Adds nodes for the gradient of input `input` at the cursor and returns it; 0: not differentiable. Null: no
+  // derivative.
   std::function<ValueId(Graph&, const Node&, size_t input, const std::vector<ValueId>& output_gradients)> derivative;
   // Whether a fused op already honours the step scalar "apply", so that assign needs no select.
   bool takes_apply = false;
-  // Bits that the attribute `accumulate` may have. The built-in shape rules know of its addends at the end of the inputs.
+  // Bits that the attribute `accumulate` may have. The built-in shape rules know of its addends at the end of the
+  // inputs.
   uint32_t accumulates = 0;
 };
 
@@ -153,8 +156,8 @@ class Graph {
   const std::map<ValueId, ValueId>& gradients() const { return gradients_; }
 
   // -- rewriting --
-  // Inputs of nodes change only through these, so that the index of readers stays true (check() sees to it). References to
-  // nodes and values stay valid when others are added.
+  // Inputs of nodes change only through these, so that the index of readers stays true (check() sees to it).
+  // References to nodes and values stay valid when others are added.
   void replace_uses(ValueId old_value, ValueId now, NodeId except = 0); // outputs and gradients move along; same type
   void replace_input(NodeId node, size_t input, ValueId now);           // then infer(node), if the type is another
   void move_before(NodeId node, NodeId place);                          // place 0: to the end
@@ -181,8 +184,8 @@ class Graph {
   void stand_after(NodeId node);
   void stand_at_end(); // as it was before the first stand_before or stand_after
 
-  // Throws Error naming the first thing that is wrong: order, dangling ids, types, phases (the tail reads nothing that varies,
-  // the head reads leaves and head only), an assign of another type, two assigns of one state.
+  // Throws Error naming the first thing that is wrong: order, dangling ids, types, phases (the tail reads nothing
+  // that varies, the head reads leaves and head only), an assign of another type, two assigns of one state.
   void check() const;
 
  private:
@@ -217,10 +220,10 @@ class Graph {
   Cursor end_cursor_;
 };
 
-// Reverse mode: adds the gradients of output "loss" (seeded with the step scalar "loss_scale") for every parameter, and one
-// `accumulate` node for each, whose output is gradients()[parameter]. Backward nodes take layer and stage of their forward
-// node; part W if the input that they differentiate does not vary on micro-batches, else B. accumulate stands in the body,
-// its output does not vary. A parameter that the loss does not depend on is an Error.
+// Reverse mode: adds the gradients of output "loss" (seeded with the step scalar "loss_scale") for every parameter,
+// and one `accumulate` node for each, whose output is gradients()[parameter]. Backward nodes take layer and stage of
+// their forward node; part W if the input that they differentiate does not vary on micro-batches, else B. accumulate
+// stands in the body, its output does not vary. A parameter that the loss does not depend on is an Error.
 void autodiff(Graph& graph);
 
 // One line a node: `%12:f32[4,64,128] = matmul(%3:tokens, %9:wte) {transpose_b=1}  body/F layer 3`. And as Graphviz.
@@ -233,8 +236,8 @@ std::string to_text(const Graph& graph, const Node& node);
 const OpRules* find_builtin_op(const std::string& name);
 std::vector<std::string> builtin_ops();
 
-// The ABI service "kumiki.graph/1" (service.cc): a km_graph* is a Graph*. Errors inside a plugin's call go to host->fail and
-// are also kept: take_service_error gives and clears the first of them (empty: none).
+// The ABI service "kumiki.graph/1" (service.cc): a km_graph* is a Graph*. Errors inside a plugin's call go to
+// host->fail and are also kept: take_service_error gives and clears the first of them (empty: none).
 const km_graph_service* graph_service();
 inline km_graph* to_abi(Graph* graph) { return reinterpret_cast<km_graph*>(graph); }
 std::string take_service_error();

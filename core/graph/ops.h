@@ -1,5 +1,5 @@
-// The built-in rules, by family, and what they are written with. Internal to core/graph: ops.cc joins the families to the
-// one table that find_builtin_op reads; docs/ops.md is the meaning of each op.
+// The built-in rules, by family, and what they are written with. Internal to core/graph: ops.cc joins the families to
+// the one table that find_builtin_op reads; docs/ops.md is the meaning of each op.
 #pragma once
 
 #include <string>

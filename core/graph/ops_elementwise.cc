@@ -17,7 +17,8 @@ Types unary_shape(const Node& node, const Types& in) {
   return {in[0]};
 }
 
-// The vocabulary has no sum of all elements, so an operand of rank 0 gets its gradient only where the result is of rank 0.
+// The vocabulary has no sum of all elements, so an operand of rank 0 gets its gradient only where the result is of
+// rank 0.
 void expect_no_broadcast(const Graph& graph, const Node& node, size_t input) {
   const Shape& own = graph.value(node.inputs[input]).type.shape;
   if (own == graph.value(node.outputs[0]).type.shape) return;

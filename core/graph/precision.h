@@ -6,9 +6,10 @@
 
 namespace kumiki {
 
-// Puts a `cast` to bf16 before both operands of every matmul, matmul_bias and matmul_group of the body that takes f32; one
-// cast a value, shared by its readers. The cast of a value that does not vary and that no node makes (a parameter) stands
-// in the head: once a step. Others stand right behind the node that makes the value and take its layer, stage and part.
+// Puts a `cast` to bf16 before both operands of every matmul, matmul_bias and matmul_group of the body that takes
+// f32; one cast a value, shared by its readers. The cast of a value that does not vary and that no node makes (a
+// parameter) stands in the head: once a step. Others stand right behind the node that makes the value and take its
+// layer, stage and part.
 void use_bf16(Graph& graph);
 
 } // namespace kumiki

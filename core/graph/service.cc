@@ -1,5 +1,5 @@
-// The ABI service "kumiki.graph/1". Nothing is thrown across it: an error is kept (the first one until it is taken, apart
-// for each thread, since each rank of a process has its own) and the call returns 0 or its status.
+// The ABI service "kumiki.graph/1". Nothing is thrown across it: an error is kept (the first one until it is taken,
+// apart for each thread, since each rank of a process has its own) and the call returns 0 or its status.
 #include <exception>
 
 #include "core/base/error.h"
@@ -158,7 +158,7 @@ Type checked_type(const km_tensor& tensor) {
   if (km_dtype_bytes(tensor.dtype) == 0) throw Error("", "unknown dtype " + std::to_string(tensor.dtype));
   if (tensor.rank > KM_MAX_RANK) throw Error("", "rank " + std::to_string(tensor.rank) + " is more than 8");
   if (tensor.layout != 0) throw Error("", "layout " + std::to_string(tensor.layout) + " is unknown: only 0 (rows) is");
-  const Type type = from_abi(tensor);
+  Type type = from_abi(tensor);
   for (const int64_t dim : type.shape)
     if (dim < 1) throw Error("", to_text(type) + ": dimensions must be at least 1");
   return type;

@@ -11,8 +11,8 @@
 namespace kumiki::test {
 namespace {
 
-// The slope of the loss at the parameters of `interpreter`, along `direction` of one parameter: central differences at h
-// and 2h, so that the error is of order h⁴ and f32 values of the loss are enough.
+// The slope of the loss at the parameters of `interpreter`, along `direction` of one parameter: central differences
+// at h and 2h, so that the error is of order h⁴ and f32 values of the loss are enough.
 double slope(Interpreter& interpreter, const std::string& parameter, const Numbers& at, const Numbers& direction,
              double h) {
   const auto loss = [&](double step) {
@@ -85,7 +85,7 @@ Case unary(const std::string& op, double low, double high) {
 Case binary(const std::string& op, double low, double high) {
   return {op, [op](Graph& g) { return g.add1(op, {leaf(g, "a", {3, 4}), leaf(g, "b", {3, 4})}); }, low, high};
 }
-Case product(const std::string& what, Shape a, Shape b, int64_t ta, int64_t tb) {
+Case product(const std::string& what, const Shape& a, const Shape& b, int64_t ta, int64_t tb) {
   return {what, [=](Graph& g) { return g.add1("matmul", {leaf(g, "a", a), leaf(g, "b", b)}, transposed(ta, tb)); }};
 }
 

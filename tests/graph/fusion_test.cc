@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kVocabulary = 11;
 
 // Accepts these ops (all if the set is empty; "accumulate" stands for that attribute).
-Supported only(std::set<std::string> ops) {
+Supported only(const std::set<std::string>& ops) {
   return [ops](const Graph& graph, const Candidate& candidate) {
     CHECK_NOTHROW(graph.infer_types(candidate.node));
     CHECK(candidate.node.outputs.empty());

@@ -90,6 +90,7 @@ TEST_CASE("a walk goes on after the node at hand was erased, also when all were 
   Graph graph;
   const ValueId x = leaf(graph, "x", {2});
   std::vector<NodeId> nodes;
+  nodes.reserve(5);
   for (int i = 0; i < 5; ++i) nodes.push_back(graph.value(graph.add1("exp", {x})).producer);
   graph.erase(nodes[2]);
   CHECK(graph.next(nodes[2]) == nodes[3]);
@@ -243,6 +244,47 @@ TEST_CASE("addends of accumulate are checked and leave the shape rule alone") {
   CHECK_THROWS_WITH(graph.add("layernorm_backward_weight", {dy, dy, r, r, w, w}, {{"accumulate", int64_t{5}}}),
                     Catch::Contains("only the bits 3"));
   graph.check();
+}
+
+TEST_CASE("an attribute that changes the outputs adds them, and takes away only what nobody reads") {
+  Graph graph;
+  const ValueId y =
+      graph.add1("matmul_bias", {leaf(graph, "a", {2, 3}), leaf(graph, "b", {3, 5}), leaf(graph, "c", {5})});
+  Node& node = graph.node(graph.value(y).producer);
+  node.attributes["activation"] = std::string("gelu");
+  graph.infer(node.id);
+  REQUIRE(node.outputs.size() == 2);
+  graph.check();
+  const ValueId reader = graph.add1("exp", {node.outputs[1]});
+  node.attributes["activation"] = std::string("none");
+  CHECK_THROWS_WITH(graph.infer(node.id), Catch::Contains("loses an output that is read"));
+  graph.erase(graph.value(reader).producer);
+  graph.infer(node.id);
+  CHECK(node.outputs == std::vector<ValueId>{y});
+  graph.check();
+}
+
+TEST_CASE("an op that a provider brings is built, differentiated once for all inputs, and checked like any other") {
+  Graph graph;
+  OpRules rules;
+  rules.name = "acme.pair";
+  rules.shape = [](const Node&, const std::vector<Type>& in) { return std::vector<Type>{in[0]}; };
+  OpRules backward = rules;
+  backward.name = "acme.pair_backward";
+  backward.shape = [](const Node&, const std::vector<Type>& in) { return std::vector<Type>{in[1], in[2]}; };
+  rules.derivative = [](Graph& g, const Node& node, size_t input, const std::vector<ValueId>& gradients) {
+    return g.add("acme.pair_backward", {gradients[0], node.inputs[0], node.inputs[1]}, node.attributes)[input];
+  };
+  graph.add_provider([&](const std::string& op) -> const OpRules* {
+    return op == rules.name ? &rules : op == backward.name ? &backward : nullptr;
+  });
+  const ValueId y = graph.add1("acme.pair", {leaf(graph, "a", {3}), leaf(graph, "b", {3})}, {{"any", int64_t{1}}});
+  graph.set_output("loss", graph.add1("sum_squares", {y}));
+  autodiff(graph);
+  graph.check();
+  const auto names = ops(graph);
+  CHECK(std::count(names.begin(), names.end(), "acme.pair_backward") == 1);
+  CHECK_THROWS_WITH(graph.add("acme.other", {y}), Catch::Contains("need the plugin"));
 }
 
 TEST_CASE("costs are the field's formulas") {

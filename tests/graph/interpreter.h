@@ -39,11 +39,12 @@ class Interpreter {
 // Draws in [-1, 1): the same for the same seed.
 Numbers random_numbers(int64_t count, uint64_t seed);
 
-// Sets every parameter (small draws; norm weights around 1), tokens, targets (some of them -1) and segments that the graph
-// has; `vocabulary` bounds the tokens.
+// Sets every parameter (small draws; norm weights around 1), tokens, targets (some of them -1) and segments that the
+// graph has; `vocabulary` bounds the tokens.
 void set_random_leaves(Interpreter& interpreter, const Graph& graph, int64_t vocabulary, uint64_t seed);
 
-// The largest difference of two runs' numbers, divided by the largest magnitude of `expected` (or 1 if that is smaller).
+// The largest difference of two runs' numbers, divided by the largest magnitude of `expected` (or 1 if that is
+// smaller).
 double difference(const Numbers& expected, const Numbers& got);
 
 } // namespace kumiki::test

@@ -1,5 +1,5 @@
-// Two small models for the tests of the graph, as a model plugin would build them: GPT-like (learned positions, layernorm,
-// GELU, biases, tied head, dropout, segments) and LLaMA-like (rope, grouped heads, rmsnorm, SwiGLU).
+// Two small models for the tests of the graph, as a model plugin would build them: GPT-like (learned positions,
+// layernorm, GELU, biases, tied head, dropout, segments) and LLaMA-like (rope, grouped heads, rmsnorm, SwiGLU).
 #pragma once
 
 #include <cstdint>
