@@ -1,6 +1,6 @@
 #include "core/run/initial.h"
 
-#include <cmath>
+#include <algorithm>
 
 #include "core/base/hash.h"
 #include "core/base/philox.h"
@@ -19,19 +19,15 @@ struct Draws {
   float* out = nullptr;
 };
 
-// Elements 2k and 2k+1 are the two values of one Box-Muller pair (see Philox::normal), so a pair costs one block.
+// Elements 2k and 2k+1 are the two values of one block.
 void draw(void* context, uint32_t task, uint32_t) {
   const Draws& d = *static_cast<const Draws*>(context);
   const Philox philox(d.seed, d.purpose);
   const int64_t begin = task * kChunk, end = std::min(d.elements, begin + kChunk);
   for (int64_t i = begin; i < end; i += 2) {
-    const PhiloxCounter words = philox.block(static_cast<uint64_t>(d.first + i) / 2);
-    const double u = (static_cast<double>(((uint64_t{words[1]} << 32) | words[0]) >> 12) + 0.5) * 0x1p-52;
-    const double v = (static_cast<double>(((uint64_t{words[3]} << 32) | words[2]) >> 12) + 0.5) * 0x1p-52;
-    const double radius = d.std * std::sqrt(-2.0 * std::log(u));
-    const double angle = 6.283185307179586476925 * v;
-    d.out[i] = static_cast<float>(radius * std::cos(angle));
-    if (i + 1 < end) d.out[i + 1] = static_cast<float>(radius * std::sin(angle));
+    const Philox::Pair pair = Philox::normals(philox.block(static_cast<uint64_t>(d.first + i) / 2));
+    d.out[i] = static_cast<float>(d.std * pair.first);
+    if (i + 1 < end) d.out[i + 1] = static_cast<float>(d.std * pair.second);
   }
 }
 
