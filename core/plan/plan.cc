@@ -1,9 +1,9 @@
 #include "core/plan/plan.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <limits>
 #include <map>
-#include <optional>
 
 #include "core/base/error.h"
 
@@ -71,11 +71,23 @@ class Planner {
         s.leaf = {scalars, scalar_offset(v.name)};
       } else {
         const bool saved = v.kind == ValueKind::kParameter || (v.kind == ValueKind::kState && v.owner != 0);
-        const std::string prefix = v.kind == ValueKind::kInput ? "input:" : v.kind == ValueKind::kConstant ? "constant:" : "";
-        s.leaf = {add_leaf({prefix + v.name, v.kind, v.type, id, saved, v.constant}), 0};
+        s.leaf = {add_leaf({leaf_name(v), v.kind, v.type, id, saved, v.constant}), 0};
       }
       storage_of_[id] = add_storage(s);
     }
+  }
+
+  // Inputs of the same name have other shapes in other plans of a run (a chunk of a prompt, a batch): each its own leaf.
+  static std::string leaf_name(const Value& v) {
+    if (v.kind == ValueKind::kConstant) {
+      char text[40];
+      std::snprintf(text, sizeof text, "constant:%.17g", v.constant);
+      return text;
+    }
+    if (v.kind != ValueKind::kInput) return v.name;
+    std::string shape;
+    for (int64_t d : v.type.shape) shape += (shape.empty() ? "" : "x") + std::to_string(d);
+    return "input:" + v.name + "@" + shape;
   }
 
   uint32_t add_leaf(Leaf leaf) {
@@ -208,6 +220,8 @@ class Planner {
   // The request of an item with one more addend, for its output `output`.
   std::unique_ptr<OpRequest> adding_request(const Item& item, size_t output) const {
     const Node& node = *item.node;
+    // A kernel that does not know the attribute here must not be asked: it may pass it over and say yes.
+    if (!(graph_.rules(node.op).accumulates >> output & 1)) return nullptr;
     const km_op& op = item.request->op();
     std::vector<km_tensor> inputs(op.inputs, op.inputs + op.n_inputs), outputs(op.outputs, op.outputs + op.n_outputs);
     if (inputs.size() >= KM_MAX_INPUTS) return nullptr;

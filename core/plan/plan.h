@@ -21,7 +21,7 @@ struct Location {
 };
 
 struct Leaf {
-  std::string name;  // unique over all plans of a run: parameters, states, "input:tokens", "constant:0.9", "scalars"
+  std::string name;  // unique over all plans of a run: parameters, states, "input:tokens@1x64", "constant:0.9", "scalars"
   ValueKind kind = ValueKind::kParameter;
   Type type;
   ValueId value = 0;

@@ -17,7 +17,8 @@ Staging::Staging(const Plan& plan, int32_t micro_batches)
     if (leaf.kind != ValueKind::kInput) continue;
     Input input;
     input.leaf = i;
-    input.name = leaf.name.substr(leaf.name.find(':') + 1);
+    const size_t begin = leaf.name.find(':') + 1;
+    input.name = leaf.name.substr(begin, leaf.name.find('@') - begin);
     input.bytes = leaf.type.bytes();
     input.memory.resize(input.bytes * static_cast<size_t>(micro_batches));
     inputs_.push_back(std::move(input));

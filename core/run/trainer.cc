@@ -85,6 +85,12 @@ class Trainer {
 
   void make_plans() {
     const RunSettings& run = config_.run();
+    for (int64_t sequences : {run.global_batch.start, run.global_batch.end}) {
+      if (sequences % run.micro_batch == 0) continue;
+      throw config_.table("run").error("global_batch", std::to_string(sequences) + " sequences are no multiple of micro_batch = " +
+                                                           std::to_string(run.micro_batch),
+                                       "make it one, or take another micro_batch");
+    }
     optimizer_ = engine_.open_optimizer();
     graph_ = engine_.model().build(engine_.shape(KM_MODE_TRAIN, run.micro_batch), engine_.chain());
     flops_ = training_flops(*graph_);
