@@ -51,10 +51,8 @@ OptionValues::OptionValues(const Component& component, const Table& table)
 OptionValues::OptionValues(const std::string& title, const std::string& kind, const std::vector<km_option>& declared,
                            const Table& table)
     : storage_(new Storage) {
-  std::vector<std::string> free_names;  // for "did you mean"
-  for (const km_option& row : declared) {
-    if (!table.has(row.name)) free_names.emplace_back(row.name);
-  }
+  std::vector<std::string> names;  // for "did you mean"
+  for (const km_option& row : declared) names.emplace_back(row.name);
   // [kernels.NAME] holds nothing of the core's, the other kinds' tables do.
   const std::string core_table = kind == "kernels" ? "" : kind;
   for (const std::string& key : table.keys()) {
@@ -62,12 +60,10 @@ OptionValues::OptionValues(const std::string& title, const std::string& kind, co
     bool known = false;
     for (const km_option& row : declared) known = known || key == row.name;
     if (known) continue;
-    std::vector<std::string> names = free_names;
-    for (const km_option& row : core_keys_of(core_table)) {
-      if (!table.has(row.name)) names.emplace_back(row.name);
-    }
+    std::vector<std::string> all = names;
+    for (const km_option& row : core_keys_of(core_table)) all.emplace_back(row.name);
     throw table.key_error(key, title + " has no option \"" + key + "\"",
-                          nearest(key, names).empty() ? suggestion(key, free_names) : suggestion(key, names));
+                          suggestion(key, nearest(key, all).empty() ? names : all));
   }
 
   Storage& out = *storage_;

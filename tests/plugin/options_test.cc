@@ -102,6 +102,16 @@ TEST_CASE("wrong options are errors with the place, and say what was meant") {
              Contains("--set model.layer=3: model m has no option"));
 }
 
+TEST_CASE("what was meant is said also where the right name is there too, and core keys are among the names") {
+  CHECK_THAT(error_text([&] { values_of("layers = 2\n", {"model.layer=3"}); }), Contains("did you mean \"layers\"?"));
+  const Table data =
+      Config::parse("[run]\nsteps=1\nsequence=1\n[model]\nuse=\"m\"\n[[data]]\nuse=\"d\"\nwieght=2\n", "a.toml")
+          .data()[0]
+          .options;
+  CHECK_THAT(error_text([&] { OptionValues("data d", "data", kDeclared, data); }),
+             Contains("did you mean \"weight\"?"));
+}
+
 TEST_CASE("a required option that is missing points at the table") {
   std::vector<km_option> declared = kDeclared;
   declared.push_back({"width", KM_OPTION_I64, KM_OPTION_REQUIRED, nullptr, 0, 0, nullptr, "width of a token"});
