@@ -1,5 +1,6 @@
 /* linear.cc: matmul, matmul_bias and matmul_group as one or more products over the pool. */
 #include <algorithm>
+#include <cstring>
 
 #include "product.h"
 #include "row_math.h"
@@ -81,7 +82,9 @@ class Linear final : public Kernel {
       support->prepack_bytes[1 + i] = products_[i].packed_bytes();
       support->prepack_format[1 + i] = lasting_text(products_[i].packed_format());
     }
-    if (accumulate_) support->in_place[0] |= 1u << (n_inputs_ - 1);
+    if (!accumulate_) return;
+    support->in_place[0] |= 1u << (n_inputs_ - 1);
+    support->flags |= KM_SUPPORT_ADDEND_APART;
   }
 
   void prepare() override {
@@ -110,6 +113,7 @@ class Linear final : public Kernel {
     const auto* bias = biases_ ? static_cast<const float*>(pointer(buffers[1 + n + which])) : nullptr;
     const bool plain = activation_ == Activation::kNone;
     void* made = pointer(buffers[n_inputs_ + (plain ? which : 1)]);
+    if (accumulate_) bring_addend(product, task, pointer(buffers[n_inputs_ - 1]), made);
     product.run_task(task, pointer(buffers[0]), pointer(buffers[1 + which]), bias, made, scratch);
     if (plain) return;
     /* The block that was just made is still in the cache. */
@@ -120,6 +124,20 @@ class Linear final : public Kernel {
     const auto activate = activation_ == Activation::kGelu ? row_math().gelu : row_math().silu;
     for (int64_t r = i; r < std::min(s.m, i + s.row_block); ++r)
       activate(made, y, r * s.n + j, columns, s.out == dnnl::memory::data_type::bf16);
+  }
+
+  /* The primitive adds to what its block of y holds: an addend that lies elsewhere is copied there, into the cache. */
+  static void bring_addend(const Product& product, uint32_t task, const void* addend, void* y) {
+    if (addend == y) return;
+    const ProductSizes& s = product.sizes();
+    const int64_t i = task % product.row_blocks() * s.row_block, j = task / product.row_blocks() * s.column_block;
+    const int64_t columns = std::min(s.column_block, s.n - j);
+    const size_t bytes = s.out == dnnl::memory::data_type::bf16 ? 2 : 4;
+    for (int64_t r = i; r < std::min(s.m, i + s.row_block); ++r) {
+      const size_t at = static_cast<size_t>(r * s.n + j) * bytes;
+      std::memcpy(static_cast<char*>(y) + at, static_cast<const char*>(addend) + at,
+                  static_cast<size_t>(columns) * bytes);
+    }
   }
 
   const Instance& instance_;
