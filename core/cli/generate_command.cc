@@ -24,7 +24,7 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--temperature", a->options.temperature, "0 = always the likeliest token")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--top-k", a->options.top_k, "draw from the k likeliest tokens; 0 = all")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--seed", a->options.seed, "another seed, another text")->capture_default_str();
-  command->add_option("--set", a->sets, "change a value of the run's configuration");
+  command->add_option("--set", a->sets, "change a value of the run's configuration")->allow_extra_args(false);
   command->callback([a] {
     const CheckpointReader reader(real_fs(), find_checkpoint(real_fs(), a->run));
     const Config config = Config::parse(reader.state().config_toml, reader.folder() + "/state.json", a->sets);
@@ -56,7 +56,7 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--checkpoint", a->checkpoint, "a run folder (runs/NAME) or a checkpoint")->required();
   command->add_option("--split", a->split, "of the data")->capture_default_str()->check(CLI::IsMember({"train", "validation", "test"}));
   command->add_option("--batches", a->batches, "micro-batches; 0 = the whole split")->capture_default_str()->check(CLI::NonNegativeNumber);
-  command->add_option("--set", a->sets, "set a value: --set run.sequence=256 (may be repeated)");
+  command->add_option("--set", a->sets, "set a value: --set run.sequence=256 (may be repeated)")->allow_extra_args(false);
   command->callback([a] {
     const Config config = Config::load(a->config, a->sets);
     Registry registry(config);

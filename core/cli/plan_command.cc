@@ -33,7 +33,7 @@ void add_plan_command(CLI::App& app) {
   auto a = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("plan", "what a run will do and need, without running it");
   command->add_option("config", a->config, "the configuration (TOML)")->required();
-  command->add_option("--set", a->sets, "set a value: --set run.micro_batch=4 (may be repeated)");
+  command->add_option("--set", a->sets, "set a value: --set run.micro_batch=4 (may be repeated)")->allow_extra_args(false);
   command->add_option("--show", a->show, "graph: as the model builds it; training: with gradients and update; plan: the steps; memory")->capture_default_str()
       ->check(CLI::IsMember({"graph", "training", "plan", "memory"}));
   command->add_option("--ranks", a->ranks, "ranks of the run")->capture_default_str()->check(CLI::Range(int64_t{1}, int64_t{1}));

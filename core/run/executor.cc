@@ -141,7 +141,6 @@ km_status Executor::run_timed(const Step& step, const Call& c) {
 
 km_status Executor::run(const std::vector<ScheduleEntry>& schedule, const Staging& staging) {
   const auto begin = std::chrono::steady_clock::now();
-  overhead_ = 0;
   for (const ScheduleEntry& entry : schedule) {
     km_status status = feed(entry, staging);
     if (status != KM_OK) return status;
@@ -153,7 +152,9 @@ km_status Executor::run(const std::vector<ScheduleEntry>& schedule, const Stagin
     }
   }
   const km_status status = device_.wait();
-  overhead_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  overhead_ += seconds;
+  run_seconds_ += seconds;
   return status;
 }
 

@@ -61,8 +61,9 @@ class Executor {
   // With profiling each step waits for its end and is timed.
   void profile(bool on) { profiling_ = on; }
   std::vector<ProfileRow> profile_rows() const;
-  // Seconds of the last run that were spent outside of kernels; with profiling only.
+  // Seconds of all runs that were spent outside of kernels, and in all; with profiling only.
   double overhead_seconds() const { return overhead_; }
+  double run_seconds() const { return run_seconds_; }
 
  private:
   struct Call {
@@ -93,7 +94,7 @@ class Executor {
   std::vector<ProfileRow> rows_;
   const Step* at_ = nullptr;
   bool profiling_ = false;
-  double overhead_ = 0;
+  double overhead_ = 0, run_seconds_ = 0;
 };
 
 }  // namespace kumiki

@@ -5,10 +5,10 @@
 
 namespace kumiki {
 
-std::string profile_table(const std::vector<ProfileRow>& rows) {
+std::string profile_table(const Executor& executor) {
   std::vector<ProfileRow> sorted;
   double sum = 0;
-  for (const ProfileRow& row : rows) {
+  for (const ProfileRow& row : executor.profile_rows()) {
     if (row.calls == 0) continue;
     sorted.push_back(row);
     sum += row.seconds;
@@ -27,7 +27,8 @@ std::string profile_table(const std::vector<ProfileRow>& rows) {
                   phases[static_cast<int>(row.phase)]);
     text += line;
   }
-  std::snprintf(line, sizeof line, "%7s %10.2f\n", "sum", sum * 1e3);
+  std::snprintf(line, sizeof line, "%7s %10.2f, and %.2f ms (%.2f %%) outside of kernels\n", "sum", sum * 1e3,
+                executor.overhead_seconds() * 1e3, 100 * executor.overhead_seconds() / executor.run_seconds());
   return text + line;
 }
 

@@ -8,7 +8,8 @@
 
 namespace kumiki {
 
-// Rows of the same op, shape and phase are one line: calls, milliseconds, share, GFLOP/s, GB/s. Sorted by time.
-std::string profile_table(const std::vector<ProfileRow>& rows);
+// Rows of the same op, shape and phase are one line: calls, milliseconds, share, GFLOP/s, GB/s. Sorted by time. Closes with
+// what the executor spent outside of kernels.
+std::string profile_table(const Executor& executor);
 
 }  // namespace kumiki

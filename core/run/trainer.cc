@@ -278,7 +278,7 @@ class Trainer {
   }
 
   void finish() {
-    if (options_.profile) log_info("profile of the plan's steps\n" + profile_table(executor_->profile_rows()));
+    if (options_.profile) log_info("profile of the plan's steps\n" + profile_table(*executor_));
     writer_->wait();
   }
 
