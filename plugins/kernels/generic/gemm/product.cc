@@ -35,11 +35,12 @@ Product::Product(const ProductShape& shape, const Pool& pool) : pool_(pool), sha
   workspace_bytes_ = arena.used();
 
   if (left_ == LeftForm::kPacked) {
-    blocking_.k_block = 1024;
-    cut(384, 4);
+    blocking_.k_block = 1024;  // a's rows of a task stay in L2 (96 x 1024 floats), panels of b stream by
+    blocking_.rows_inner = true;
+    cut(96, 16);
   } else {
-    blocking_.k_block = 384;
-    cut(512, 8);
+    blocking_.k_block = 768;  // b's panels of a task stay in L2 (4 x 48 x 768 floats), rows of a stream by
+    cut(512, 4);
   }
 }
 

@@ -17,17 +17,8 @@
 namespace kumiki::generic {
 namespace {
 
-#ifndef KT
-#define KT 192
-#define KF 768
-#define KI 384
-#define BP 8
-#endif
-constexpr int64_t kTile = KT;             /* rows of the vocabulary in a task */
-#ifndef TT
-#define TT 12
-#endif
-constexpr int64_t kTilesTogether = TT;     /* tiles between two parts of d_x, at least: some 10 MB of logits */
+constexpr int64_t kTile = 192;             /* rows of the vocabulary in a task */
+constexpr int64_t kTilesTogether = 12;     /* tiles between two parts of d_x, at least: some 10 MB of logits */
 constexpr int64_t kSliceRows = 1024;       /* tokens of a slice, at most … */
 constexpr int64_t kSliceBytes = 256 << 20; /* … and bytes of its logits */
 
@@ -232,8 +223,8 @@ class ProjectionCrossEntropy : public Kernel {
     });
   }
 
-  static constexpr int64_t kForwardK = KF; /* k blocks: of the logits … */
-  static constexpr int64_t kInputK = KI;   /* … and of d_x */
+  static constexpr int64_t kForwardK = 768; /* k blocks: of the logits … */
+  static constexpr int64_t kInputK = 192;   /* … and of d_x */
 
   bool train_;
   int64_t tokens_, k_, vocabulary_, slice_, tiles_;
