@@ -1,6 +1,5 @@
 #include "row_math.h"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -24,17 +23,17 @@ KM_INLINE float fast_exp(float x) {
   e = e * r + 0.5f;
   e = e * r + 1.0f;
   e = e * r + 1.0f;
-  const int32_t power = (std::bit_cast<int32_t>(shifted) - 0x4B400000 + 127) << 23;
-  return e * std::bit_cast<float>(power);
+  const int32_t power = (__builtin_bit_cast(int32_t, shifted) - 0x4B400000 + 127) << 23;
+  return e * __builtin_bit_cast(float, power);
 }
 
 KM_INLINE uint16_t round_to_bf16(float x) {
-  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded);
 }
 
-KM_INLINE float widen(uint16_t x) { return std::bit_cast<float>(uint32_t{x} << 16); }
+KM_INLINE float widen(uint16_t x) { return __builtin_bit_cast(float, uint32_t{x} << 16); }
 
 /* x / (1 + e⁻ˣ), and with it gelu: 0.5 (1 + tanh z) = 1 / (1 + e⁻²ᶻ). */
 KM_INLINE float silu_of(float x) { return x / (1.0f + fast_exp(-x)); }
