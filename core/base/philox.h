@@ -48,8 +48,8 @@ class Philox {
     const uint64_t word = (uint64_t{words[index % 2 * 2 + 1]} << 32) | words[index % 2 * 2];
     return static_cast<uint64_t>((static_cast<unsigned __int128>(word) * limit) >> 64);
   }
-  // Standard normals by Box and Muller from one block: 53-bit uniforms, f32 functions, which are five times as fast as those
-  // of double and exact enough for what starts a training.
+  // Standard normals by Box and Muller from one block: 53-bit uniforms, f32 functions, which are five times as fast as
+  // those of double and exact enough for what starts a training.
   struct Pair {
     float first, second;
   };
