@@ -13,7 +13,7 @@ namespace kumiki::test {
 
 class Component {
  public:
-  // path: as the build lays it out, "plugins/models/gpt/gpt.so", from the current folder. options: as in TOML, without
+  // path: as the build lays it out, "plugins/models/transformer/gpt/gpt.so", from the current folder. options: as in TOML, without
   // quotes. Throws std::runtime_error with the plugin's text where something fails.
   Component(const std::string& path, const std::string& kind, const std::map<std::string, std::string>& options = {});
   ~Component();

@@ -11,7 +11,7 @@ using Catch::Contains;
 using Json = nlohmann::json;
 using Options = std::map<std::string, std::string>;
 
-std::string path_of(const std::string& model) { return "plugins/models/" + model + "/" + model + ".so"; }
+std::string path_of(const std::string& model) { return "plugins/models/transformer/" + model + "/" + model + ".so"; }
 
 // from_config of `json` by the model: its options, or the text of the refusal under "error".
 Options read(const std::string& model, const Json& json) {

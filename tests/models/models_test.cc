@@ -12,7 +12,7 @@ namespace {
 
 using Options = std::map<std::string, std::string>;
 
-std::string path_of(const std::string& model) { return "plugins/models/" + model + "/" + model + ".so"; }
+std::string path_of(const std::string& model) { return "plugins/models/transformer/" + model + "/" + model + ".so"; }
 
 int64_t count_parameters(const std::string& model, const Options& options, int64_t vocabulary, int64_t sequence) {
   const Component component(path_of(model), "model", options);

@@ -14,7 +14,7 @@ using Json = nlohmann::json;
 // One of the oracle's models: opened as its config.json says, and its weights under our names.
 struct Oracle {
   explicit Oracle(const std::string& name)
-      : folder("tests/oracle/data/" + name + "/"), path("plugins/models/" + name + "/" + name + ".so") {
+      : folder("tests/oracle/data/" + name + "/"), path("plugins/models/transformer/" + name + "/" + name + ".so") {
     json = Json::parse(read_text(folder + "oracle.json"));
     const Component any(path, "model");
     model = std::make_unique<Component>(path, "model", options_from_config(any, read_text(folder + "config.json")));
@@ -76,7 +76,7 @@ TEST_CASE("ten steps of training give PyTorch's losses, norms and gradients") {
       INFO(name << " " << optimizer_name);
       std::map<std::string, std::string> options;
       for (const auto& [key, value] : expected["options"].items()) options[key] = value.dump();
-      const Component optimizer("plugins/optimizers/" + optimizer_name + "/" + optimizer_name + ".so", "optimizer",
+      const Component optimizer("plugins/optimizers/standard/" + optimizer_name + "/" + optimizer_name + ".so", "optimizer",
                                 options);
       const Component kernels(kReference, "kernels");
 

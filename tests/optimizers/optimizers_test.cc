@@ -37,7 +37,7 @@ using Formula = std::function<void(Subject&, const Doubles& g, int step)>;
 // The example of an outside author is held to the same.
 std::string path_of(const std::string& optimizer) {
   return optimizer == "novograd" ? "tests/optimizers/novograd.so"
-                                 : "plugins/optimizers/" + optimizer + "/" + optimizer + ".so";
+                                 : "plugins/optimizers/standard/" + optimizer + "/" + optimizer + ".so";
 }
 
 double gradient_at(size_t subject, int step, size_t i) {
@@ -324,7 +324,7 @@ TEST_CASE("each optimizer says truly what its update needs of a tensor") {
 
 TEST_CASE("nesterov without momentum is refused with a remedy") {
   try {
-    const Component sgd("plugins/optimizers/sgd/sgd.so", "optimizer", {{"nesterov", "true"}});
+    const Component sgd("plugins/optimizers/standard/sgd/sgd.so", "optimizer", {{"nesterov", "true"}});
     FAIL("opened");
   } catch (const std::runtime_error& error) {
     CHECK_THAT(error.what(), Catch::Contains("set momentum = 0.9"));

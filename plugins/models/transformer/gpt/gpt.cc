@@ -6,7 +6,7 @@
 
 #include "gpt.h"
 #include "kumiki/plugin.h"
-#include "plugins/models/builder.h"
+#include "plugins/models/transformer/builder.h"
 
 namespace kumiki::gpt {
 namespace {

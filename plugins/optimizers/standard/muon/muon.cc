@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "kumiki/plugin.h"
-#include "plugins/optimizers/update.h"
+#include "plugins/optimizers/standard/update.h"
 
 namespace {
 

@@ -7,7 +7,7 @@
 
 #include "kumiki/model.h"
 #include "nlohmann/json.hpp"
-#include "plugins/models/builder.h"
+#include "plugins/models/transformer/builder.h"
 
 namespace kumiki::models {
 

@@ -6,7 +6,7 @@
 
 #include "kumiki/plugin.h"
 #include "llama.h"
-#include "plugins/models/builder.h"
+#include "plugins/models/transformer/builder.h"
 
 namespace kumiki::llama {
 namespace {

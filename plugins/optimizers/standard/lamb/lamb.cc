@@ -3,7 +3,7 @@
 //   r = m/(1 − β₁ˢ) / (√(v/(1 − β₂ˢ)) + ε) + weight_decay · p;  p ← p − learning_rate · ‖p‖/‖r‖ · r
 // Where either norm is 0 the ratio is 1. As in the authors' code, tensors without weight decay (vectors) keep ratio 1.
 #include "kumiki/plugin.h"
-#include "plugins/optimizers/update.h"
+#include "plugins/optimizers/standard/update.h"
 
 namespace {
 

@@ -3,7 +3,7 @@
 //   m ← β₂ m + (1 − β₂) ĝ
 // The paper takes learning rates 3 to 10 times smaller than AdamW's, and as much more decay.
 #include "kumiki/plugin.h"
-#include "plugins/optimizers/update.h"
+#include "plugins/optimizers/standard/update.h"
 
 namespace {
 

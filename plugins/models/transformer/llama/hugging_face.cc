@@ -3,7 +3,7 @@
 #include <string>
 
 #include "llama.h"
-#include "plugins/models/hugging_face.h"
+#include "plugins/models/transformer/hugging_face.h"
 
 namespace kumiki::llama {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "gpt.h"
-#include "plugins/models/hugging_face.h"
+#include "plugins/models/transformer/hugging_face.h"
 
 namespace kumiki::gpt {
 namespace {

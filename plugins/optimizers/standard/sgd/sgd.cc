@@ -2,7 +2,7 @@
 // L2 weight decay that goes through the momentum:
 //   ĝ = gradient_scale · g + weight_decay · p;  b ← momentum · b + ĝ;  p ← p − learning_rate · (b, or ĝ + momentum · b)
 #include "kumiki/plugin.h"
-#include "plugins/optimizers/update.h"
+#include "plugins/optimizers/standard/update.h"
 
 namespace {
 
