@@ -29,7 +29,7 @@ struct Sizes {
   int64_t m, n, k;
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("an element of a product has the same bits however c is cut and in whichever order its tiles are made") {
   const Sizes s = GENERATE(Sizes{37, 200, 300}, Sizes{8, 48, 16}, Sizes{1, 7, 5}, Sizes{100, 144, 129});

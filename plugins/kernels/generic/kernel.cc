@@ -18,7 +18,7 @@ std::string dtype_name(uint32_t dtype) {
 
 int bits(int64_t mask) { return __builtin_popcountll(static_cast<unsigned long long>(mask)); }
 
-}  // namespace
+} // namespace
 
 const km_tensor& Op::input(uint32_t i) const {
   if (i >= op_.n_inputs) throw Unsupported(name() + ": input " + std::to_string(i) + " is missing");
@@ -63,7 +63,8 @@ int Op::addend(uint32_t o) const {
 
 uint32_t Op::plain_inputs() const {
   const uint32_t addends = static_cast<uint32_t>(bits(i64("accumulate", 0)));
-  if (addends > op_.n_inputs) throw Unsupported(name() + ": attribute accumulate names more addends than there are inputs");
+  if (addends > op_.n_inputs)
+    throw Unsupported(name() + ": attribute accumulate names more addends than there are inputs");
   return op_.n_inputs - addends;
 }
 
@@ -89,4 +90,4 @@ double scalar(const km_tensor& t, const void* p) {
   }
 }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

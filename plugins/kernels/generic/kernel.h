@@ -131,6 +131,6 @@ class Arena {
 /* The value of a rank-0 tensor of any number type, as a double. */
 double scalar(const km_tensor& t, const void* p);
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif

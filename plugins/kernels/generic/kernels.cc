@@ -1,5 +1,5 @@
-/* The kernels component `generic`: all f32 ops of docs/ops.md on the host, with Google Highway's portable SIMD chosen at run
- * time. kKernels is the one list of what there is. */
+/* The kernels component `generic`: all f32 ops of docs/ops.md on the host, with Google Highway's portable SIMD
+ * chosen at run time. kKernels is the one list of what there is. */
 #include "plugins/kernels/generic/kernels.h"
 
 #include <exception>
@@ -112,7 +112,8 @@ km_status open(const km_host* host, const km_options*, void** self) {
       throw Unsupported("kernels generic needs a processor with AVX2 and FMA; use \"reference\" here");
 #endif
     const void* parallel = host->service(host, KM_PARALLEL_SERVICE);
-    if (!parallel) return host->fail(host, KM_ERROR_HOST, "kernels generic: the host has no service %s", KM_PARALLEL_SERVICE);
+    if (!parallel)
+      return host->fail(host, KM_ERROR_HOST, "kernels generic: the host has no service %s", KM_PARALLEL_SERVICE);
     *self = new Component{host, Pool(host, static_cast<const km_parallel*>(parallel))};
     return KM_OK;
   });
@@ -167,10 +168,19 @@ km_status run(void* self, km_kernel* kernel, const km_address* buffers, km_addre
 constexpr km_kernels kTable = {sizeof(km_kernels), 0, open, close, query, create, destroy, pack, run, nullptr};
 constexpr km_component kComponents[] = {{"kernels", "generic", KM_KERNELS_VERSION, 0, &kTable, nullptr,
                                          "all f32 ops on the CPU, vectorized for AVX2, AVX-512, NEON and SVE"}};
-constexpr km_plugin kPlugin = {sizeof(km_plugin), KM_ABI_MINOR, "kumiki-generic", "0.1", "Kumiki", "Apache-2.0",
-                               kComponents, 1, sizeof(km_component), sizeof(km_option), 0};
+constexpr km_plugin kPlugin = {sizeof(km_plugin),
+                               KM_ABI_MINOR,
+                               "kumiki-generic",
+                               "0.1",
+                               "Kumiki",
+                               "Apache-2.0",
+                               kComponents,
+                               1,
+                               sizeof(km_component),
+                               sizeof(km_option),
+                               0};
 
-}  // namespace
-}  // namespace kumiki::generic
+} // namespace
+} // namespace kumiki::generic
 
 KM_PLUGIN(kumiki::generic::kPlugin)

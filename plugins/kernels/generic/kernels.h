@@ -49,6 +49,6 @@ std::unique_ptr<Kernel> make_projection_cross_entropy(const Op& op, const Pool& 
 std::unique_ptr<Kernel> make_gradient_scale(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_adamw_update(const Op& op, const Pool& pool);
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif

@@ -18,8 +18,9 @@ class Pool {
 
   uint32_t threads() const { return threads_; }
 
-  /* Calls task(number, worker) for number = 0 … tasks-1, spread over the pool, and returns when all are done. worker <
-   * threads(). What a task computes must not depend on the worker. A single task runs on the caller without waking others. */
+  /* Calls task(number, worker) for number = 0 … tasks-1, spread over the pool, and returns when all are done. worker
+   * < threads(). What a task computes must not depend on the worker. A single task runs on the caller without waking
+   * others. */
   template <class Task>
   void run(int64_t tasks, const Task& task) const {
     if (tasks <= 0) return;
@@ -35,8 +36,8 @@ class Pool {
         const_cast<void*>(static_cast<const void*>(&task)));
   }
 
-  /* Cuts 0 … count-1 in contiguous pieces of at least `least` and calls task(begin, end, worker) for each: for work whose
-   * result does not depend on where the cuts are. */
+  /* Cuts 0 … count-1 in contiguous pieces of at least `least` and calls task(begin, end, worker) for each: for work
+   * whose result does not depend on where the cuts are. */
   template <class Task>
   void ranges(int64_t count, int64_t least, const Task& task) const {
     if (count <= 0) return;
@@ -57,6 +58,6 @@ class Pool {
   uint32_t threads_ = 1;
 };
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif

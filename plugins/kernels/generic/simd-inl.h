@@ -1,5 +1,5 @@
-/* Vector helpers shared by the SIMD files: loads and stores of part of a vector, exp and the activations made of it, a 4x4
- * transpose. Compiled once for each target (see Highway's foreach_target.h), hence the toggled guard. */
+/* Vector helpers shared by the SIMD files: loads and stores of part of a vector, exp and the activations made of it,
+ * a 4x4 transpose. Compiled once for each target (see Highway's foreach_target.h), hence the toggled guard. */
 #if defined(KUMIKI_GENERIC_SIMD_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef KUMIKI_GENERIC_SIMD_INL_H
 #undef KUMIKI_GENERIC_SIMD_INL_H
@@ -113,8 +113,10 @@ HWY_INLINE void transpose_4x4(const float* from, int64_t from_row, float* to, in
   const hn::FixedTag<uint64_t, 2> dw;
   const auto r0 = hn::LoadU(d, from), r1 = hn::LoadU(d, from + from_row);
   const auto r2 = hn::LoadU(d, from + 2 * from_row), r3 = hn::LoadU(d, from + 3 * from_row);
-  const auto low01 = hn::BitCast(dw, hn::InterleaveLower(d, r0, r1)), low23 = hn::BitCast(dw, hn::InterleaveLower(d, r2, r3));
-  const auto up01 = hn::BitCast(dw, hn::InterleaveUpper(d, r0, r1)), up23 = hn::BitCast(dw, hn::InterleaveUpper(d, r2, r3));
+  const auto low01 = hn::BitCast(dw, hn::InterleaveLower(d, r0, r1)),
+             low23 = hn::BitCast(dw, hn::InterleaveLower(d, r2, r3));
+  const auto up01 = hn::BitCast(dw, hn::InterleaveUpper(d, r0, r1)),
+             up23 = hn::BitCast(dw, hn::InterleaveUpper(d, r2, r3));
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dw, low01, low23)), d, to);
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dw, low01, low23)), d, to + to_row);
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dw, up01, up23)), d, to + 2 * to_row);
@@ -122,7 +124,8 @@ HWY_INLINE void transpose_4x4(const float* from, int64_t from_row, float* to, in
 }
 
 /* to [columns, to_row] = transpose of from [rows, from_row]. */
-HWY_INLINE void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+HWY_INLINE void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to,
+                          int64_t to_row) {
   int64_t i = 0;
   for (; i + 4 <= rows; i += 4) {
     int64_t j = 0;
@@ -134,8 +137,8 @@ HWY_INLINE void transpose(const float* from, int64_t from_row, int64_t rows, int
     for (int64_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j];
 }
 
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #endif

@@ -34,14 +34,14 @@ struct BlockProduct {
   bool add;
 };
 
-/* The whole product, but for tiles that `range` leaves out: range(i, rows, j, columns, k0, k1) may narrow [k0, k1) for a
- * tile, which is skipped where nothing is left (then c stays as it was). */
+/* The whole product, but for tiles that `range` leaves out: range(i, rows, j, columns, k0, k1) may narrow [k0, k1)
+ * for a tile, which is skipped where nothing is left (then c stays as it was). */
 template <class Range>
 HWY_INLINE void block_product(const BlockProduct& p, int64_t rows, int64_t columns, int64_t k, const Range& range) {
   const int64_t n = lanes();
   for (int64_t j = 0; j < columns;) {
     const int64_t left = (columns - j) / n;
-    const int vectors = static_cast<int>(left == 4 ? 2 : std::min<int64_t>(left, 3));  // 4 = 2 + 2, not 3 + 1
+    const int vectors = static_cast<int>(left == 4 ? 2 : std::min<int64_t>(left, 3)); // 4 = 2 + 2, not 3 + 1
     for (int64_t i = 0; i < rows;) {
       const int height = tile_rows(rows - i);
       int64_t k0 = 0, k1 = k;
@@ -58,7 +58,8 @@ HWY_INLINE void block_product(const BlockProduct& p, int64_t rows, int64_t colum
 }
 
 /* Copies rows of `width` floats to rows of `to_pitch` floats, zero past width, times factor. */
-void copy_rows(const float* from, int64_t pitch, int64_t rows, int64_t width, float factor, float* to, int64_t to_pitch) {
+void copy_rows(const float* from, int64_t pitch, int64_t rows, int64_t width, float factor, float* to,
+               int64_t to_pitch) {
   const V f = set(factor);
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t j = 0; j < to_pitch; j += lanes())
@@ -102,7 +103,7 @@ void Forward(const AttentionHead& h, int64_t begin, int64_t end, float* scratch)
   const int64_t reach = std::min(h.keys, h.past + end);
   float* keys = scratch;
   float* values = keys + h.keys * w;
-  float* queries = values + h.keys * w;  // [width][kBlock]
+  float* queries = values + h.keys * w; // [width][kBlock]
   float* scores = queries + h.width * kBlock;
   float* output = scores + kBlock * kBlock;
   float* maxima = output + kBlock * w;
@@ -134,7 +135,7 @@ void Forward(const AttentionHead& h, int64_t begin, int64_t end, float* scratch)
     bool first = true;
     for (int64_t k0 = 0; k0 < last; k0 += kBlock) {
       const int64_t nk = std::min(kBlock, last - k0);
-      const int64_t shift = k0 - (h.past + q0);  // key r is seen by the queries c >= r + shift
+      const int64_t shift = k0 - (h.past + q0); // key r is seen by the queries c >= r + shift
       const bool partly = nk - 1 + shift > 0;
       if (h.segments && !segments_meet(h.segments + k0, nk, h.segments + q0, nq)) continue;
 
@@ -188,7 +189,8 @@ void Forward(const AttentionHead& h, int64_t begin, int64_t end, float* scratch)
         for (int64_t i = 0; i < nq; ++i) {
           if (factors[i] == 1.0f) continue;
           const V f = hn::Set(d, factors[i]);
-          for (int64_t j = 0; j < w; j += n) hn::StoreU(hn::Mul(f, hn::LoadU(d, output + i * w + j)), d, output + i * w + j);
+          for (int64_t j = 0; j < w; j += n)
+            hn::StoreU(hn::Mul(f, hn::LoadU(d, output + i * w + j)), d, output + i * w + j);
         }
       // keys beyond the diagonal weigh exactly 0; a tile of queries stops at the last key that it sees
       block_product({scores, 1, kBlock, v + k0 * pitch, pitch, output, w, !first}, nq, w, nk,
@@ -219,7 +221,7 @@ HWY_INLINE void block_gradient(const AttentionHead& h, const float* lse, const f
   for (int64_t i = 0; i < nq; ++i) {
     const V l = hn::Set(d, lse[q0 + i]), delta = hn::Set(d, deltas[i]);
     float *s = scores + i * kBlock, *g = dp + i * kBlock;
-    const int64_t visible = i - shift + 1;  // keys 0 … visible-1 of the block
+    const int64_t visible = i - shift + 1; // keys 0 … visible-1 of the block
     for (int64_t j = 0; j < columns; j += n) {
       V p = exp_fast(hn::Sub(hn::LoadU(d, s + j), l));
       V ds = hn::Mul(p, hn::Sub(hn::LoadU(d, g + j), delta));
@@ -238,12 +240,12 @@ HWY_INLINE void block_gradient(const AttentionHead& h, const float* lse, const f
 void Backward(const AttentionHead& h, const AttentionGradients& x, float* scratch) {
   const F d;
   const int64_t n = lanes(), w = round_up(h.width), tokens = h.queries, blocks = (tokens + kBlock - 1) / kBlock;
-  float* keys = scratch;  // [tokens][w], as are dk and dv
+  float* keys = scratch; // [tokens][w], as are dk and dv
   float* dk = keys + h.keys * w;
   float* dv = dk + h.keys * w;
-  float* keys_t = dv + h.keys * w;  // [blocks][width][kBlock]
+  float* keys_t = dv + h.keys * w; // [blocks][width][kBlock]
   float* values_t = keys_t + blocks * kBlock * h.width;
-  float* q = values_t + blocks * kBlock * h.width;  // [kBlock][w], as are d_o and dq
+  float* q = values_t + blocks * kBlock * h.width; // [kBlock][w], as are d_o and dq
   float* d_o = q + kBlock * w;
   float* dq = d_o + kBlock * w;
   float* scores = dq + kBlock * w;
@@ -277,13 +279,13 @@ void Backward(const AttentionHead& h, const AttentionGradients& x, float* scratc
         if (h.segments && !segments_meet(h.segments + k0, nk, h.segments + q0, nq)) continue;
         const bool diagonal = k0 == q0;
         const auto lower = [diagonal](int64_t i, int64_t height, int64_t j, int64_t, int64_t&, int64_t& k1) {
-          if (diagonal && j > i + height - 1) k1 = 0;  // all keys of the tile lie after its queries
+          if (diagonal && j > i + height - 1) k1 = 0; // all keys of the tile lie after its queries
         };
         block_product({q, w, 1, keys_t + k0 * h.width, kBlock, scores, kBlock, false}, nq, columns, h.width, lower);
         block_product({d_o, w, 1, values_t + k0 * h.width, kBlock, dp, kBlock, false}, nq, columns, h.width, lower);
         block_gradient(h, lse, deltas, q0, nq, k0, nk, scores, dp);
         const auto from_diagonal = [diagonal](int64_t i, int64_t, int64_t, int64_t, int64_t& from, int64_t&) {
-          if (diagonal) from = i;  // earlier queries do not see these keys
+          if (diagonal) from = i; // earlier queries do not see these keys
         };
         block_product({scores, 1, kBlock, d_o, w, dv + k0 * w, w, true}, nk, w, nq, from_diagonal);
         block_product({dp, 1, kBlock, q, w, dk + k0 * w, w, true}, nk, w, nq, from_diagonal);
@@ -295,7 +297,8 @@ void Backward(const AttentionHead& h, const AttentionGradients& x, float* scratc
       }
       for (int64_t i = 0; i < nq; ++i)
         for (int64_t j = 0; j < w; j += n)
-          store_upto(hn::Mul(hn::Set(d, h.scale), hn::LoadU(d, dq + i * w + j)), x.dq + at + i * h.q_pitch + j, h.width - j);
+          store_upto(hn::Mul(hn::Set(d, h.scale), hn::LoadU(d, dq + i * w + j)), x.dq + at + i * h.q_pitch + j,
+                     h.width - j);
     }
   }
   for (int64_t t = 0; t < tokens; ++t)
@@ -305,9 +308,9 @@ void Backward(const AttentionHead& h, const AttentionGradients& x, float* scratc
     }
 }
 
-}  // namespace
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
@@ -319,13 +322,17 @@ HWY_EXPORT(Forward);
 HWY_EXPORT(Backward);
 
 int64_t padded_head_width(int64_t width) { return HWY_DYNAMIC_DISPATCH(PaddedWidth)(width); }
-int64_t attention_forward_scratch(int64_t width, int64_t keys) { return HWY_DYNAMIC_DISPATCH(ForwardScratch)(width, keys); }
-int64_t attention_backward_scratch(int64_t width, int64_t keys) { return HWY_DYNAMIC_DISPATCH(BackwardScratch)(width, keys); }
+int64_t attention_forward_scratch(int64_t width, int64_t keys) {
+  return HWY_DYNAMIC_DISPATCH(ForwardScratch)(width, keys);
+}
+int64_t attention_backward_scratch(int64_t width, int64_t keys) {
+  return HWY_DYNAMIC_DISPATCH(BackwardScratch)(width, keys);
+}
 void attention_forward(const AttentionHead& head, int64_t begin, int64_t end, float* scratch) {
   HWY_DYNAMIC_DISPATCH(Forward)(head, begin, end, scratch);
 }
 void attention_backward(const AttentionHead& head, const AttentionGradients& gradients, float* scratch) {
   HWY_DYNAMIC_DISPATCH(Backward)(head, gradients, scratch);
 }
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 #endif

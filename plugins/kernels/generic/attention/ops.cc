@@ -20,7 +20,8 @@ struct Shape {
 Shape shape_of(const Op& op) {
   for (uint32_t i = 0; i < 3; ++i) op.require_input(i, KM_F32);
   const km_tensor &q = op.input(0), &k = op.input(1), &v = op.input(2);
-  if (q.rank != 3 || k.rank != 3 || v.rank != 3) throw Unsupported(op.name() + ": expected tensors [batch, tokens, width]");
+  if (q.rank != 3 || k.rank != 3 || v.rank != 3)
+    throw Unsupported(op.name() + ": expected tensors [batch, tokens, width]");
   Shape s{};
   s.width = op.i64("head_width", 0);
   if (s.width < 1 || s.width > 256) throw Unsupported(op.name() + ": generic takes a head_width of 1 to 256");
@@ -69,7 +70,8 @@ class Attention : public Kernel {
     if (shape_.mask != Mask::kCausal) op.require_input(3, KM_I32);
     op.require_output(0, KM_F32);
     op.require_output(1, KM_F32);
-    const int64_t blocks = (shape_.queries + kAttentionBlock - 1) / kAttentionBlock, heads = shape_.batch * shape_.query_heads;
+    const int64_t blocks = (shape_.queries + kAttentionBlock - 1) / kAttentionBlock,
+                  heads = shape_.batch * shape_.query_heads;
     const int64_t wanted = 4 * static_cast<int64_t>(pool.threads());
     const int64_t pieces = std::clamp<int64_t>((wanted + heads - 1) / heads, 1, blocks);
     piece_ = (blocks + pieces - 1) / pieces * kAttentionBlock;
@@ -81,7 +83,7 @@ class Attention : public Kernel {
     const Shape& s = shape_;
     const int64_t pieces = (s.queries + piece_ - 1) / piece_;
     pool_.run(s.batch * s.query_heads * pieces, [&](int64_t number, uint32_t worker) {
-      const int64_t piece = pieces - 1 - number % pieces, head = number / pieces;  // the longest first
+      const int64_t piece = pieces - 1 - number % pieces, head = number / pieces; // the longest first
       const int64_t batch = head / s.query_heads;
       AttentionHead h = head_of(s, b, batch, head % s.query_heads);
       h.past = s.mask == Mask::kCached ? *b.in<int32_t>(3) : 0;
@@ -136,9 +138,11 @@ class AttentionBackward : public Kernel {
   int64_t scratch_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_attention(const Op& op, const Pool& pool) { return make<Attention>(op, pool); }
-std::unique_ptr<Kernel> make_attention_backward(const Op& op, const Pool& pool) { return make<AttentionBackward>(op, pool); }
+std::unique_ptr<Kernel> make_attention_backward(const Op& op, const Pool& pool) {
+  return make<AttentionBackward>(op, pool);
+}
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

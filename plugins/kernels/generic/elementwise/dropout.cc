@@ -22,7 +22,8 @@ class DropoutKernel : public Kernel {
     batch_ = x.rank == 0 ? 1 : x.dims[0];
     elements_ = batch_ == 0 ? 0 : km_elements(&x) / batch_;
     const double probability = op.f64("probability", 0.0);
-    if (!(probability >= 0.0 && probability < 1.0)) throw Unsupported("dropout: attribute probability is not in [0, 1)");
+    if (!(probability >= 0.0 && probability < 1.0))
+      throw Unsupported("dropout: attribute probability is not in [0, 1)");
     parameters_.stream = static_cast<uint32_t>(op.i64("stream", 0));
     parameters_.threshold = static_cast<uint64_t>(std::ceil(probability * 4294967296.0));
     parameters_.factor = static_cast<float>(1.0 / (1.0 - probability));
@@ -47,8 +48,8 @@ class DropoutKernel : public Kernel {
   Dropout parameters_{};
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_dropout(const Op& op, const Pool& pool) { return make<DropoutKernel>(op, pool); }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

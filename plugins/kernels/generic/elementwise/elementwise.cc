@@ -54,7 +54,8 @@ void UnaryLoop(Unary function, const float* x, float* y, int64_t n) {
 }
 
 template <class Function>
-HWY_INLINE void broadcast2(const float* a, int a_step, const float* b, int b_step, float* y, int64_t n, const Function& f) {
+HWY_INLINE void broadcast2(const float* a, int a_step, const float* b, int b_step, float* y, int64_t n,
+                           const Function& f) {
   if (a_step && b_step) return map2(a, b, y, n, f);
   if (a_step) {
     const V right = set(*b);
@@ -69,12 +70,17 @@ HWY_INLINE void broadcast2(const float* a, int a_step, const float* b, int b_ste
 void BinaryLoop(Binary function, const float* a, int a_step, const float* b, int b_step, float* y, int64_t n) {
   switch (function) {
     case Binary::kAdd: return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Add(p, q); });
-    case Binary::kSubtract: return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Sub(p, q); });
-    case Binary::kMultiply: return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Mul(p, q); });
-    case Binary::kDivide: return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Div(p, q); });
-    case Binary::kMaximum: return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Max(p, q); });
-    case Binary::kMinimum: return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Min(p, q); });
-    case Binary::kPower:  // rare; the C library's accuracy matters more than speed
+    case Binary::kSubtract:
+      return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Sub(p, q); });
+    case Binary::kMultiply:
+      return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Mul(p, q); });
+    case Binary::kDivide:
+      return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Div(p, q); });
+    case Binary::kMaximum:
+      return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Max(p, q); });
+    case Binary::kMinimum:
+      return broadcast2(a, a_step, b, b_step, y, n, [](V p, V q) HWY_ATTR { return hn::Min(p, q); });
+    case Binary::kPower: // rare; the C library's accuracy matters more than speed
       for (int64_t i = 0; i < n; ++i)
         y[i] = static_cast<float>(std::pow(static_cast<double>(a[i * a_step]), static_cast<double>(b[i * b_step])));
       return;
@@ -82,7 +88,8 @@ void BinaryLoop(Binary function, const float* a, int a_step, const float* b, int
 }
 
 template <class Slope>
-HWY_INLINE void backward(const float* dy, const float* x, const float* addend, float* dx, int64_t n, const Slope& slope) {
+HWY_INLINE void backward(const float* dy, const float* x, const float* addend, float* dx, int64_t n,
+                         const Slope& slope) {
   const int64_t step = lanes();
   for (int64_t i = 0; i < n; i += step) {
     const int64_t left = n - i;
@@ -181,7 +188,7 @@ HWY_INLINE VU high_product(VU a, VU b) {
   const hn::RepartitionToWide<U> dw;
   const auto even = hn::ShiftRight<32>(hn::MulEven(a, b));
   const auto odd = hn::MulEven(hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(dw, a))), b);
-  const auto upper = hn::BitCast(du, odd);  // its odd lanes hold the high words of the odd products
+  const auto upper = hn::BitCast(du, odd); // its odd lanes hold the high words of the odd products
   return hn::OddEven(upper, hn::BitCast(du, even));
 }
 
@@ -222,9 +229,9 @@ void DropoutLoop(const Dropout& p, int64_t begin, const float* x, float* y, int6
   }
 }
 
-}  // namespace
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
@@ -268,5 +275,5 @@ void bf16_to_f32(const uint16_t* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(
 void dropout(const Dropout& parameters, int64_t begin, const float* x, float* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(DropoutLoop)(parameters, begin, x, y, n);
 }
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 #endif

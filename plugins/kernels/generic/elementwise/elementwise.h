@@ -1,5 +1,5 @@
-/* Element by element over ranges of arrays, on one thread: the vector loops under the ops of elementwise/ops.cc. All arrays
- * are f32 unless said; an output may be one of the inputs. */
+/* Element by element over ranges of arrays, on one thread: the vector loops under the ops of elementwise/ops.cc. All
+ * arrays are f32 unless said; an output may be one of the inputs. */
 #ifndef KUMIKI_PLUGINS_KERNELS_GENERIC_ELEMENTWISE_ELEMENTWISE_H
 #define KUMIKI_PLUGINS_KERNELS_GENERIC_ELEMENTWISE_ELEMENTWISE_H
 
@@ -45,6 +45,6 @@ struct Dropout {
 };
 void dropout(const Dropout& parameters, int64_t begin, const float* x, float* y, int64_t n);
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif

@@ -43,9 +43,12 @@ class UnaryKernel : public SameSize {
     static constexpr struct {
       const char* name;
       Unary function;
-    } kFunctions[] = {{"negate", Unary::kNegate}, {"square", Unary::kSquare}, {"sqrt", Unary::kSqrt},
-                      {"reciprocal", Unary::kReciprocal}, {"exp", Unary::kExp}, {"log", Unary::kLog}, {"abs", Unary::kAbs},
-                      {"sign", Unary::kSign}, {"tanh", Unary::kTanh}, {"gelu", Unary::kGelu}, {"silu", Unary::kSilu}};
+    } kFunctions[] = {{"negate", Unary::kNegate}, {"square", Unary::kSquare},
+                      {"sqrt", Unary::kSqrt},     {"reciprocal", Unary::kReciprocal},
+                      {"exp", Unary::kExp},       {"log", Unary::kLog},
+                      {"abs", Unary::kAbs},       {"sign", Unary::kSign},
+                      {"tanh", Unary::kTanh},     {"gelu", Unary::kGelu},
+                      {"silu", Unary::kSilu}};
     for (const auto& f : kFunctions)
       if (name == f.name) return f.function;
     throw Unsupported(name + ": not a function of one input that generic has");
@@ -78,8 +81,8 @@ class BinaryKernel : public Kernel {
     static constexpr struct {
       const char* name;
       Binary function;
-    } kFunctions[] = {{"add", Binary::kAdd}, {"subtract", Binary::kSubtract}, {"multiply", Binary::kMultiply},
-                      {"divide", Binary::kDivide}, {"maximum", Binary::kMaximum}, {"minimum", Binary::kMinimum},
+    } kFunctions[] = {{"add", Binary::kAdd},       {"subtract", Binary::kSubtract}, {"multiply", Binary::kMultiply},
+                      {"divide", Binary::kDivide}, {"maximum", Binary::kMaximum},   {"minimum", Binary::kMinimum},
                       {"power", Binary::kPower}};
     for (const auto& f : kFunctions)
       if (name == f.name) return f.function;
@@ -99,7 +102,8 @@ class ActivationBackward : public SameSize {
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
       const float* addend = addend_ < 0 ? nullptr : b.in(addend_) + begin;
-      (is_gelu_ ? gelu_backward : silu_backward)(b.in(0) + begin, b.in(1) + begin, addend, b.out(0) + begin, end - begin);
+      (is_gelu_ ? gelu_backward : silu_backward)(b.in(0) + begin, b.in(1) + begin, addend, b.out(0) + begin,
+                                                 end - begin);
     });
   }
 
@@ -123,7 +127,8 @@ class SwigluBackwardKernel : public SameSize {
   SwigluBackwardKernel(const Op& op, const Pool& pool) : SameSize(op, pool, 3, 2, 7) {}
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
-      swiglu_backward(b.in(0) + begin, b.in(1) + begin, b.in(2) + begin, b.out(0) + begin, b.out(1) + begin, end - begin);
+      swiglu_backward(b.in(0) + begin, b.in(1) + begin, b.in(2) + begin, b.out(0) + begin, b.out(1) + begin,
+                      end - begin);
     });
   }
 };
@@ -224,7 +229,8 @@ class BiasAddKernel : public Kernel {
     op.require_counts(2, 1);
     rows_ = rows(op.input(0));
     width_ = width(op.input(0));
-    if (km_elements(&op.input(1)) != width_) throw Unsupported("bias_add: the bias does not have the last dimension's size");
+    if (km_elements(&op.input(1)) != width_)
+      throw Unsupported("bias_add: the bias does not have the last dimension's size");
     support_.in_place[0] = 1;
   }
   void run(const Buffers& b, void*) override {
@@ -237,13 +243,17 @@ class BiasAddKernel : public Kernel {
   int64_t rows_, width_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_unary(const Op& op, const Pool& pool) { return make<UnaryKernel>(op, pool); }
 std::unique_ptr<Kernel> make_binary(const Op& op, const Pool& pool) { return make<BinaryKernel>(op, pool); }
-std::unique_ptr<Kernel> make_activation_backward(const Op& op, const Pool& pool) { return make<ActivationBackward>(op, pool); }
+std::unique_ptr<Kernel> make_activation_backward(const Op& op, const Pool& pool) {
+  return make<ActivationBackward>(op, pool);
+}
 std::unique_ptr<Kernel> make_swiglu(const Op& op, const Pool& pool) { return make<SwigluKernel>(op, pool); }
-std::unique_ptr<Kernel> make_swiglu_backward(const Op& op, const Pool& pool) { return make<SwigluBackwardKernel>(op, pool); }
+std::unique_ptr<Kernel> make_swiglu_backward(const Op& op, const Pool& pool) {
+  return make<SwigluBackwardKernel>(op, pool);
+}
 std::unique_ptr<Kernel> make_scale(const Op& op, const Pool& pool) { return make<ScaleKernel>(op, pool); }
 std::unique_ptr<Kernel> make_select(const Op& op, const Pool& pool) { return make<SelectKernel>(op, pool); }
 std::unique_ptr<Kernel> make_copy(const Op& op, const Pool& pool) { return make<CopyKernel>(op, pool); }
@@ -254,4 +264,4 @@ std::unique_ptr<Kernel> make_cast(const Op& op, const Pool& pool) {
   return same ? make_copy(op, pool) : make<CastKernel>(op, pool);
 }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

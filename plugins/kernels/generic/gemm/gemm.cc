@@ -91,7 +91,7 @@ void Multiply(const Left& a, const Right& b, const Result& c, const Rectangle& w
       const float* addend = k0 == 0 ? c.addend : c.c;
       if (rest == 0) {
         one_tile(a, a_tile, rows, b_panel, b_row, n, c, at, {whole, chunk, bias, addend, last});
-      } else {  // the last k block of a chunked operand: whole chunks, then the rest
+      } else { // the last k block of a chunked operand: whole chunks, then the rest
         if (whole) one_tile(a, a_tile, rows, b_panel, b_row, n, c, at, {whole, chunk, nullptr, addend, false});
         one_tile(a, a_tile + whole * a.chunk_step, rows, b_panel + whole * chunk * b_row, b_row, n, c, at,
                  {1, rest, bias, whole ? c.c : addend, last});
@@ -125,7 +125,7 @@ void PackRight(const float* b, int64_t row, bool transposed, int64_t k, int64_t 
     const int64_t valid = std::min(width, columns - p * width);
     if (transposed) {
       if (valid < width) std::fill(to, to + k * width, 0.0f);
-      // 64 k at a time: the rows written to stay in L1. Short runs of far rows: too little for the hardware's prefetcher.
+      // 64 k at a time: the rows written to stay in L1. Such short runs are too little for the hardware's prefetcher.
       for (int64_t k0 = 0; k0 < k; k0 += 64) {
         const int64_t kb = std::min<int64_t>(64, k - k0);
         const float* from = b + p * width * row + k0;
@@ -166,8 +166,7 @@ void PackLeftTransposed(const float* a, int64_t row, int64_t k, int64_t m, int64
       for (int64_t j = 0; j < kHeight; j += 4)
         hn::StoreU(hn::LoadU(d4, from + t * kHeight + j), d4, to + t * pitch + j);
     for (int64_t t = full; t < end; ++t)
-      for (int64_t j = 0; j < kHeight; ++j)
-        to[t * pitch + j] = t * kHeight + j < m ? from[t * kHeight + j] : 0.0f;
+      for (int64_t j = 0; j < kHeight; ++j) to[t * pitch + j] = t * kHeight + j < m ? from[t * kHeight + j] : 0.0f;
   }
 }
 
@@ -199,9 +198,9 @@ void MultiplyFewRows(const float* a, int64_t a_row, int64_t m, const float* b, i
   }
 }
 
-}  // namespace
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
@@ -224,12 +223,13 @@ void pack_right(const float* b, int64_t row, bool transposed, int64_t k, int64_t
                 int64_t panel_end, float* packed) {
   HWY_DYNAMIC_DISPATCH(PackRight)(b, row, transposed, k, columns, panel_begin, panel_end, packed);
 }
-void pack_left_transposed(const float* a, int64_t row, int64_t k, int64_t m, int64_t begin, int64_t end, float* packed) {
+void pack_left_transposed(const float* a, int64_t row, int64_t k, int64_t m, int64_t begin, int64_t end,
+                          float* packed) {
   HWY_DYNAMIC_DISPATCH(PackLeftTransposed)(a, row, k, m, begin, end, packed);
 }
 void multiply_few_rows(const float* a, int64_t a_row, int64_t m, const float* b, int64_t k, int64_t n0, int64_t n1,
                        const Result& c) {
   HWY_DYNAMIC_DISPATCH(MultiplyFewRows)(a, a_row, m, b, k, n0, n1, c);
 }
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 #endif

@@ -1,5 +1,5 @@
-/* Products of f32 matrices on one thread: packing and the blocked product of a rectangle of c. gemm.cc holds the code of
- * each instruction set and chooses at run time; product.h spreads the work over threads. */
+/* Products of f32 matrices on one thread: packing and the blocked product of a rectangle of c. gemm.cc holds the
+ * code of each instruction set and chooses at run time; product.h spreads the work over threads. */
 #ifndef KUMIKI_PLUGINS_KERNELS_GENERIC_GEMM_GEMM_H
 #define KUMIKI_PLUGINS_KERNELS_GENERIC_GEMM_GEMM_H
 
@@ -25,8 +25,8 @@ struct Left {
   int64_t chunk_step = 0;
 };
 
-/* A right operand in panels: row k of panel p begins at data + p * panel + k * row. Rows of the last panel are readable up
- * to the vector that holds the last column. */
+/* A right operand in panels: row k of panel p begins at data + p * panel + k * row. Rows of the last panel are
+ * readable up to the vector that holds the last column. */
 struct Right {
   const float* data = nullptr;
   int64_t row = 0;
@@ -55,8 +55,8 @@ struct Rectangle {
 };
 
 struct Blocking {
-  int64_t k_block = 384;    /* a multiple of the left operand's chunk */
-  bool rows_inner = false;  /* false: all panels for a tile row (a in L1, b in L2); true: all rows for a panel */
+  int64_t k_block = 384;   /* a multiple of the left operand's chunk */
+  bool rows_inner = false; /* false: all panels for a tile row (a in L1, b in L2); true: all rows for a panel */
 };
 
 /* Computes the rectangle of c [.., columns] = addend + a b + bias, with k terms added in order: the value of an element
@@ -64,8 +64,8 @@ struct Blocking {
 void multiply(const Left& a, const Right& b, const Result& c, const Rectangle& where, int64_t columns, int64_t k,
               const Blocking& blocking);
 
-/* Packs panels [panel_begin, panel_end) of b [k, columns] (or b [columns, k] if transposed; `row` is the pitch of its rows)
- * into packed + p * k * panel_width(), rows of panel_width(), columns past the end zero. */
+/* Packs panels [panel_begin, panel_end) of b [k, columns] (or b [columns, k] if transposed; `row` is the pitch of
+ * its rows) into packed + p * k * panel_width(), rows of panel_width(), columns past the end zero. */
 void pack_right(const float* b, int64_t row, bool transposed, int64_t k, int64_t columns, int64_t panel_begin,
                 int64_t panel_end, float* packed);
 
@@ -77,11 +77,11 @@ inline int64_t packed_left_pitch(int64_t k) { return k * tile_height() + 16; }
  * [k, tile_height()], zero past m. */
 void pack_left_transposed(const float* a, int64_t row, int64_t k, int64_t m, int64_t begin, int64_t end, float* packed);
 
-/* c [m, columns n0 … n1) = addend + a b^T + bias for few rows: dot products along k, nothing packed. a [m, k] pitch a_row,
- * b [columns, k] pitch k, c pitch c_row. */
+/* c [m, columns n0 … n1) = addend + a b^T + bias for few rows: dot products along k, nothing packed. a [m, k] pitch
+ * a_row, b [columns, k] pitch k, c pitch c_row. */
 void multiply_few_rows(const float* a, int64_t a_row, int64_t m, const float* b, int64_t k, int64_t n0, int64_t n1,
                        const Result& c);
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif

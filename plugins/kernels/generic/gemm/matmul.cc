@@ -67,7 +67,7 @@ class Matmul : public Kernel {
     c.c = buffers.out(0);
     c.addend = buffers.in(addend_);
     if (has_bias_) c.bias = buffers.in(2);
-    if (activation_ != Activation::kNone) {  // outputs: y = activation(u), u
+    if (activation_ != Activation::kNone) { // outputs: y = activation(u), u
       c.c = buffers.out(1);
       c.activation = activation_;
       c.activated = buffers.out(0);
@@ -128,9 +128,9 @@ class MatmulGroup : public Kernel {
   std::vector<Product> products_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_matmul(const Op& op, const Pool& pool) { return make<Matmul>(op, pool); }
 std::unique_ptr<Kernel> make_matmul_group(const Op& op, const Pool& pool) { return make<MatmulGroup>(op, pool); }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

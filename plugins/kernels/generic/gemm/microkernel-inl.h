@@ -22,8 +22,9 @@ constexpr int kTileRows = 8;
 #endif
 constexpr int kTileVectors = 3;
 
-/* c [R, NV vectors] = (addend, if not null) + a b, where a(i, k) = a[i * a_row + (k / chunk) * chunk_step + (k % chunk) *
- * a_k], k = 0 … chunks * chunk - 1, and row k of b lies at b + k * b_row. addend has c's strides and may be c. */
+/* c [R, NV vectors] = (addend, if not null) + a b, where a(i, k) = a[i * a_row + (k / chunk) * chunk_step + (k %
+ * chunk) * a_k], k = 0 … chunks * chunk - 1, and row k of b lies at b + k * b_row. addend has c's strides and may be
+ * c. */
 template <int R, int NV>
 HWY_NOINLINE void tile(int64_t chunks, int64_t chunk, const float* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
                        int64_t chunk_step, const float* HWY_RESTRICT b, int64_t b_row, const float* addend, float* c,
@@ -40,10 +41,10 @@ HWY_NOINLINE void tile(int64_t chunks, int64_t chunk, const float* HWY_RESTRICT 
   const float* HWY_RESTRICT a3 = a + 3 * a_row;
   const float* HWY_RESTRICT a6 = a + 6 * a_row;
   const int64_t jump = chunk_step - chunk * a_k;
-#define KM_ROW(i, element)                      \
-  if constexpr (R > i) {                        \
-    const V x = hn::Set(d, element);            \
-    s##i##0 = hn::MulAdd(x, b0, s##i##0);       \
+#define KM_ROW(i, element)                                      \
+  if constexpr (R > i) {                                        \
+    const V x = hn::Set(d, element);                            \
+    s##i##0 = hn::MulAdd(x, b0, s##i##0);                       \
     if constexpr (NV > 1) s##i##1 = hn::MulAdd(x, b1, s##i##1); \
     if constexpr (NV > 2) s##i##2 = hn::MulAdd(x, b2, s##i##2); \
   }
@@ -73,10 +74,10 @@ HWY_NOINLINE void tile(int64_t chunks, int64_t chunk, const float* HWY_RESTRICT 
   }
 #undef KM_ROW
 
-#define KM_PUT(i, j)                                                                             \
-  if constexpr (R > i && NV > j) {                                                               \
-    const int64_t at = i * c_row + j * static_cast<int64_t>(n);                                  \
-    hn::StoreU(addend ? hn::Add(s##i##j, hn::LoadU(d, addend + at)) : s##i##j, d, c + at);       \
+#define KM_PUT(i, j)                                                                       \
+  if constexpr (R > i && NV > j) {                                                         \
+    const int64_t at = i * c_row + j * static_cast<int64_t>(n);                            \
+    hn::StoreU(addend ? hn::Add(s##i##j, hn::LoadU(d, addend + at)) : s##i##j, d, c + at); \
   }
 #define KM_PUT_ROW(i) KM_PUT(i, 0) KM_PUT(i, 1) KM_PUT(i, 2)
   KM_PUT_ROW(0)
@@ -91,8 +92,8 @@ HWY_NOINLINE void tile(int64_t chunks, int64_t chunk, const float* HWY_RESTRICT 
 #undef KM_PUT
 }
 
-using Tile = void (*)(int64_t, int64_t, const float*, int64_t, int64_t, int64_t, const float*, int64_t, const float*, float*,
-                      int64_t);
+using Tile = void (*)(int64_t, int64_t, const float*, int64_t, int64_t, int64_t, const float*, int64_t, const float*,
+                      float*, int64_t);
 
 /* The tile of `rows` (8, 4, 2 or 1, at most kTileRows) rows and 1 … 3 vectors. */
 HWY_INLINE Tile tile_of(int rows, int vectors) {
@@ -109,8 +110,8 @@ HWY_INLINE int tile_rows(int64_t available) {
   return available >= 4 ? 4 : available >= 2 ? 2 : 1;
 }
 
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #endif

@@ -12,7 +12,7 @@ constexpr int64_t kFewRows = 4;
 int64_t vector_width() { return panel_width() / 3; }
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-}  // namespace
+} // namespace
 
 Product::Product(const ProductShape& shape, const Pool& pool) : pool_(pool), shape_(shape) {
   const int64_t panels = panels_of(shape.n), width = panel_width();
@@ -35,11 +35,11 @@ Product::Product(const ProductShape& shape, const Pool& pool) : pool_(pool), sha
   workspace_bytes_ = arena.used();
 
   if (left_ == LeftForm::kPacked) {
-    blocking_.k_block = 1024;  // a's rows of a task stay in L2 (96 x 1024 floats), panels of b stream by
+    blocking_.k_block = 1024; // a's rows of a task stay in L2 (96 x 1024 floats), panels of b stream by
     blocking_.rows_inner = true;
     cut(96, 16);
   } else {
-    blocking_.k_block = 768;  // b's panels of a task stay in L2 (4 x 48 x 768 floats), rows of a stream by
+    blocking_.k_block = 768; // b's panels of a task stay in L2 (4 x 48 x 768 floats), rows of a stream by
     cut(512, 4);
   }
 }
@@ -66,9 +66,8 @@ void Product::run(const float* a, const float* b, Result c, void* workspace) con
   c.row = s.n;
   c.panel = width;
   if (few_rows_) {
-    pool_.ranges(s.n, std::max<int64_t>(16, 65536 / s.k), [&](int64_t begin, int64_t end, uint32_t) {
-      multiply_few_rows(a, s.k, s.m, b, s.k, begin, end, c);
-    });
+    pool_.ranges(s.n, std::max<int64_t>(16, 65536 / s.k),
+                 [&](int64_t begin, int64_t end, uint32_t) { multiply_few_rows(a, s.k, s.m, b, s.k, begin, end, c); });
     return;
   }
 
@@ -125,4 +124,4 @@ void Product::run(const float* a, const float* b, Result c, void* workspace) con
   });
 }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

@@ -1,5 +1,5 @@
-/* One product of matrices over the threads of the pool: chooses how each operand is read (as it lies, packed once per call
- * into the workspace, or packed before by the core), cuts c in rectangles, one task each. Above gemm.h. */
+/* One product of matrices over the threads of the pool: chooses how each operand is read (as it lies, packed once
+ * per call into the workspace, or packed before by the core), cuts c in rectangles, one task each. Above gemm.h. */
 #ifndef KUMIKI_PLUGINS_KERNELS_GENERIC_GEMM_PRODUCT_H
 #define KUMIKI_PLUGINS_KERNELS_GENERIC_GEMM_PRODUCT_H
 
@@ -10,8 +10,8 @@
 
 namespace kumiki::generic {
 
-/* Sizes of c [m, n] = a b, and how the operands lie: a [m, k], or [k, m] if transposed; b [k, n], or [n, k] if transposed,
- * or panels as pack_right makes them. */
+/* Sizes of c [m, n] = a b, and how the operands lie: a [m, k], or [k, m] if transposed; b [k, n], or [n, k] if
+ * transposed, or panels as pack_right makes them. */
 struct ProductShape {
   int64_t m = 0, n = 0, k = 0;
   bool transpose_a = false;
@@ -41,12 +41,12 @@ class Product {
   bool few_rows_ = false;
   LeftForm left_ = LeftForm::kPlain;
   RightForm right_ = RightForm::kPlain;
-  bool last_apart_ = false; /* the last panel of a plain b is not made of whole vectors: packed here */
+  bool last_apart_ = false;       /* the last panel of a plain b is not made of whole vectors: packed here */
   int64_t rows_ = 0, panels_ = 0; /* of a task */
   Blocking blocking_;
   uint64_t workspace_bytes_ = 0;
 };
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif

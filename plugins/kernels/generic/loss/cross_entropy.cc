@@ -74,11 +74,11 @@ class CrossEntropyBackward : public Kernel {
   int64_t rows_, width_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_cross_entropy(const Op& op, const Pool& pool) { return make<CrossEntropy>(op, pool); }
 std::unique_ptr<Kernel> make_cross_entropy_backward(const Op& op, const Pool& pool) {
   return make<CrossEntropyBackward>(op, pool);
 }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

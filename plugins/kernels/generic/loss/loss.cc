@@ -44,7 +44,8 @@ void RowGradient(const float* x, int64_t n, float log_sum, float scale, float* y
     store_upto(hn::Mul(s, exp_fast(hn::Sub(load_upto(x + i, n - i), l))), y + i, n - i);
 }
 
-/* Columns in whole vectors: a tile's pitch is a multiple of the vector width, and what stands past `columns` is unused. */
+/* Columns in whole vectors: a tile's pitch is a multiple of the vector width, and what stands past `columns` is
+ * unused. */
 void TileStatistics(const float* tile, int64_t rows, int64_t columns, int64_t pitch, float* maximum, float* sum) {
   const F d;
   const int64_t n = lanes();
@@ -86,9 +87,9 @@ void TileGradient(float* tile, int64_t rows, int64_t columns, int64_t pitch, con
   }
 }
 
-}  // namespace
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
@@ -105,8 +106,9 @@ void row_gradient(const float* x, int64_t n, float log_sum, float scale, float* 
 void tile_statistics(const float* tile, int64_t rows, int64_t columns, int64_t pitch, float* maximum, float* sum) {
   HWY_DYNAMIC_DISPATCH(TileStatistics)(tile, rows, columns, pitch, maximum, sum);
 }
-void tile_gradient(float* tile, int64_t rows, int64_t columns, int64_t pitch, const float* log_sum, const float* scale) {
+void tile_gradient(float* tile, int64_t rows, int64_t columns, int64_t pitch, const float* log_sum,
+                   const float* scale) {
   HWY_DYNAMIC_DISPATCH(TileGradient)(tile, rows, columns, pitch, log_sum, scale);
 }
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 #endif

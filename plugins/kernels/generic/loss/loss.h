@@ -19,6 +19,6 @@ void tile_statistics(const float* tile, int64_t rows, int64_t columns, int64_t p
 /* In place: x = scale[j] · e^(x − log_sum[j]). */
 void tile_gradient(float* tile, int64_t rows, int64_t columns, int64_t pitch, const float* log_sum, const float* scale);
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif

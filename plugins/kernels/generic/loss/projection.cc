@@ -1,12 +1,13 @@
-/* projection_cross_entropy and projection_cross_entropy_train: the head of a language model and its loss in slices of
- * tokens, so that the logits of a large batch never stand in memory at once.
+/* projection_cross_entropy and projection_cross_entropy_train: the head of a language model and its loss in slices
+ * of tokens, so that the logits of a large batch never stand in memory at once.
  *
- * A slice of R tokens keeps its logits transposed, in panels: [R / width][vocabulary][width], one token a column. So w
- * [vocabulary, K] is the left operand of the logits just as it lies, softmax runs down the columns, the logits' gradient is
- * the left operand of d_w (rows = vocabulary) and of d_x (rows = tokens) without being moved, and w the right operand of d_x.
- * Only x, which is small, is packed: once transposed for the logits, once plain for d_w.
+ * A slice of R tokens keeps its logits transposed, in panels: [R / width][vocabulary][width], one token a column. So
+ * w [vocabulary, K] is the left operand of the logits just as it lies, softmax runs down the columns, the logits'
+ * gradient is the left operand of d_w (rows = vocabulary) and of d_x (rows = tokens) without being moved, and w the
+ * right operand of d_x. Only x, which is small, is packed: once transposed for the logits, once plain for d_w.
  *
- * Sums over tokens, over the vocabulary and over slices are taken in a fixed order: the same bits for any number of threads. */
+ * Sums over tokens, over the vocabulary and over slices are taken in a fixed order: the same bits for any number of
+ * threads. */
 #include <algorithm>
 #include <cmath>
 
@@ -62,7 +63,7 @@ class ProjectionCrossEntropy : public Kernel {
     Arena arena(workspace);
     lay_out(arena);
     const int64_t panel = panel_width();
-    if (last_apart_) {  // the last columns of w, in whole vectors
+    if (last_apart_) { // the last columns of w, in whole vectors
       const int64_t last = (panels_of(k_) - 1) * panel;
       pack_right(b.in(1) + last, k_, false, vocabulary_, k_ - last, 0, 1, last_panel_);
     }
@@ -138,7 +139,8 @@ class ProjectionCrossEntropy : public Kernel {
       for (int64_t p = 0; p < panels; ++p) {
         multiply(w, x, c, {v0, v1, p, p + 1}, s.n, k_, {kForwardK, true});
         const int64_t at = tile * padded + p * panel;
-        tile_statistics(logit(p * panel, v0), v1 - v0, std::min(panel, s.n - p * panel), panel, maxima_ + at, sums_ + at);
+        tile_statistics(logit(p * panel, v0), v1 - v0, std::min(panel, s.n - p * panel), panel, maxima_ + at,
+                        sums_ + at);
       }
     });
 
@@ -148,14 +150,15 @@ class ProjectionCrossEntropy : public Kernel {
         for (int64_t i = 1; i < tiles_; ++i) top = std::max(top, maxima_[i * padded + t]);
         double sum = 0.0;
         for (int64_t i = 0; i < tiles_; ++i)
-          sum += static_cast<double>(sums_[i * padded + t]) * std::exp(static_cast<double>(maxima_[i * padded + t] - top));
+          sum +=
+              static_cast<double>(sums_[i * padded + t]) * std::exp(static_cast<double>(maxima_[i * padded + t] - top));
         log_sums_[t] = top + static_cast<float>(std::log(sum));
       }
     });
   }
 
-  /* Turns the logits into their gradient, tile by tile, with d_w while the tile is in the L2 cache; after some tiles, while
-   * those are in the L3 cache, adds their part of d_x. */
+  /* Turns the logits into their gradient, tile by tile, with d_w while the tile is in the L2 cache; after some
+   * tiles, while those are in the L3 cache, adds their part of d_x. */
   void backward(const Slice& s) {
     const int64_t panel = panel_width(), panels = panels_of(s.n);
     for (int64_t t = 0; t < panels * panel; ++t) {
@@ -182,7 +185,7 @@ class ProjectionCrossEntropy : public Kernel {
     for (int64_t t = 0; t < s.n; ++t)
       if (s.targets[t] >= v0 && s.targets[t] < v1) *logit(t, s.targets[t]) -= s.d_loss;
 
-    Left by_word;  // rows = words, k = tokens
+    Left by_word; // rows = words, k = tokens
     by_word.data = logits_;
     by_word.row = panel;
     by_word.column = 1;
@@ -200,7 +203,7 @@ class ProjectionCrossEntropy : public Kernel {
   /* d_x = (its addend, or what stands there already) + the part of the words [v0, v1). */
   void input_gradient(const Slice& s, int64_t v0, int64_t v1) {
     const int64_t panel = panel_width(), panels = panels_of(s.n);
-    Left by_token;  // rows = tokens, k = words
+    Left by_token; // rows = tokens, k = words
     by_token.data = logits_ + v0 * panel;
     by_token.row = 1;
     by_token.column = panel;
@@ -233,10 +236,10 @@ class ProjectionCrossEntropy : public Kernel {
   float *logits_, *x_transposed_, *maxima_, *sums_, *log_sums_, *scales_, *x_plain_, *last_panel_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_projection_cross_entropy(const Op& op, const Pool& pool) {
   return make<ProjectionCrossEntropy>(op, pool);
 }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

@@ -56,8 +56,9 @@ void Forward(const NormForward& p, int64_t row_begin, int64_t row_end) {
       const V a = hn::Sub(hn::LoadU(d, x + j), m);
       q0 = hn::MulAdd(a, a, q0);
     }
-    if (whole < w) {  // lanes past the end would count as (0 - mean)^2
-      const V a = hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(w - whole)), hn::Sub(load_n(x + whole, w - whole), m));
+    if (whole < w) { // lanes past the end would count as (0 - mean)^2
+      const V a =
+          hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(w - whole)), hn::Sub(load_n(x + whole, w - whole), m));
       q1 = hn::MulAdd(a, a, q1);
     }
     const float rstd = 1.0f / std::sqrt(sum_lanes(hn::Add(q0, q1)) * inverse + p.epsilon);
@@ -92,7 +93,7 @@ void Backward(const NormBackward& p, int64_t row_begin, int64_t row_end) {
       q1 = hn::MulAdd(g1, hn::Mul(hn::Sub(hn::LoadU(d, x + j + n), m), s), q1);
     }
     for (; j < w; j += n) {
-      const V g = hn::Mul(load_upto(dy + j, w - j), load_upto(p.weight + j, w - j));  // zero past the end
+      const V g = hn::Mul(load_upto(dy + j, w - j), load_upto(p.weight + j, w - j)); // zero past the end
       s0 = hn::Add(s0, g);
       q0 = hn::MulAdd(g, hn::Mul(hn::Sub(load_upto(x + j, w - j), m), s), q0);
     }
@@ -181,9 +182,9 @@ void SumRows(const float* x, int64_t rows, int64_t width, int64_t begin, int64_t
   }
 }
 
-}  // namespace
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
@@ -199,12 +200,12 @@ void norm_forward(const NormForward& norm, int64_t row_begin, int64_t row_end) {
 void norm_backward(const NormBackward& norm, int64_t row_begin, int64_t row_end) {
   HWY_DYNAMIC_DISPATCH(Backward)(norm, row_begin, row_end);
 }
-void norm_backward_weight(const NormBackward& norm, int64_t rows, int64_t begin, int64_t end, const float* weight_addend,
-                          const float* bias_addend, float* d_weight, float* d_bias) {
+void norm_backward_weight(const NormBackward& norm, int64_t rows, int64_t begin, int64_t end,
+                          const float* weight_addend, const float* bias_addend, float* d_weight, float* d_bias) {
   HWY_DYNAMIC_DISPATCH(BackwardWeight)(norm, rows, begin, end, weight_addend, bias_addend, d_weight, d_bias);
 }
 void sum_rows(const float* x, int64_t rows, int64_t width, int64_t begin, int64_t end, const float* addend, float* y) {
   HWY_DYNAMIC_DISPATCH(SumRows)(x, rows, width, begin, end, addend, y);
 }
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 #endif

@@ -7,7 +7,8 @@
 namespace kumiki::generic {
 namespace {
 
-constexpr int64_t kColumns = 64; /* of a task that sums over rows: whole cache lines, a multiple of every vector width */
+constexpr int64_t kColumns =
+    64; /* of a task that sums over rows: whole cache lines, a multiple of every vector width */
 
 /* layernorm, rmsnorm, add_layernorm, add_rmsnorm. */
 class Norm : public Kernel {
@@ -21,10 +22,10 @@ class Norm : public Kernel {
     width_ = width(op.input(0));
     epsilon_ = static_cast<float>(op.f64("epsilon", 1e-5));
     if (add_) {
-      support_.in_place[0] = 3;  // s
+      support_.in_place[0] = 3; // s
       support_.in_place[1] = 0;
     } else {
-      support_.in_place[0] = 1;  // y
+      support_.in_place[0] = 1; // y
     }
   }
 
@@ -126,7 +127,8 @@ class SumRowsKernel : public Kernel {
     op.require_counts(1, 1);
     rows_ = rows(op.input(0));
     width_ = width(op.input(0));
-    if (km_elements(&op.output(0)) != width_) throw Unsupported("sum_rows: the output does not have the last dimension's size");
+    if (km_elements(&op.output(0)) != width_)
+      throw Unsupported("sum_rows: the output does not have the last dimension's size");
     addend_ = op.addend(0);
     support_.flags = KM_SUPPORT_ADDEND_APART;
   }
@@ -143,11 +145,15 @@ class SumRowsKernel : public Kernel {
   int addend_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_norm(const Op& op, const Pool& pool) { return make<Norm>(op, pool); }
-std::unique_ptr<Kernel> make_norm_backward(const Op& op, const Pool& pool) { return make<NormBackwardKernel>(op, pool); }
-std::unique_ptr<Kernel> make_norm_backward_weight(const Op& op, const Pool& pool) { return make<NormBackwardWeight>(op, pool); }
+std::unique_ptr<Kernel> make_norm_backward(const Op& op, const Pool& pool) {
+  return make<NormBackwardKernel>(op, pool);
+}
+std::unique_ptr<Kernel> make_norm_backward_weight(const Op& op, const Pool& pool) {
+  return make<NormBackwardWeight>(op, pool);
+}
 std::unique_ptr<Kernel> make_sum_rows(const Op& op, const Pool& pool) { return make<SumRowsKernel>(op, pool); }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

@@ -21,7 +21,8 @@ class Embedding : public Kernel {
   void run(const Buffers& b, void*) override {
     pool_.ranges(tokens_, std::max<int64_t>(1, 8192 / width_), [&](int64_t begin, int64_t end, uint32_t) {
       for (int64_t t = begin; t < end; ++t)
-        std::memcpy(b.out(0) + t * width_, b.in(1) + b.in<int32_t>(0)[t] * width_, static_cast<size_t>(width_) * sizeof(float));
+        std::memcpy(b.out(0) + t * width_, b.in(1) + b.in<int32_t>(0)[t] * width_,
+                    static_cast<size_t>(width_) * sizeof(float));
     });
   }
 
@@ -72,9 +73,11 @@ class EmbeddingBackward : public Kernel {
   int addend_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_embedding(const Op& op, const Pool& pool) { return make<Embedding>(op, pool); }
-std::unique_ptr<Kernel> make_embedding_backward(const Op& op, const Pool& pool) { return make<EmbeddingBackward>(op, pool); }
+std::unique_ptr<Kernel> make_embedding_backward(const Op& op, const Pool& pool) {
+  return make<EmbeddingBackward>(op, pool);
+}
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

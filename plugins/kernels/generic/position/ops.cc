@@ -81,7 +81,8 @@ class Rope : public Kernel {
   void fill(float* table, int64_t past) const {
     pool_.ranges(shape_.tokens, 16, [&](int64_t begin, int64_t end, uint32_t) {
       for (int64_t t = begin; t < end; ++t)
-        fill_angles(base_, sign_, head_width_, past + t, table + t * head_width_, table + t * head_width_ + head_width_ / 2);
+        fill_angles(base_, sign_, head_width_, past + t, table + t * head_width_,
+                    table + t * head_width_ + head_width_ / 2);
     });
   }
 
@@ -106,10 +107,12 @@ class AddPosition : public Kernel {
   }
   void run(const Buffers& b, void*) override {
     const int64_t past = has_past_ ? *b.in<int32_t>(2) : 0, w = shape_.width;
-    pool_.ranges(shape_.batch * shape_.tokens, std::max<int64_t>(1, 8192 / w), [&](int64_t begin, int64_t end, uint32_t) {
-      for (int64_t row = begin; row < end; ++row)
-        binary(Binary::kAdd, b.in(0) + row * w, 1, b.in(1) + (past + row % shape_.tokens) * w, 1, b.out(0) + row * w, w);
-    });
+    pool_.ranges(shape_.batch * shape_.tokens, std::max<int64_t>(1, 8192 / w),
+                 [&](int64_t begin, int64_t end, uint32_t) {
+                   for (int64_t row = begin; row < end; ++row)
+                     binary(Binary::kAdd, b.in(0) + row * w, 1, b.in(1) + (past + row % shape_.tokens) * w, 1,
+                            b.out(0) + row * w, w);
+                 });
   }
 
  private:
@@ -164,7 +167,8 @@ class CacheAppend : public Kernel {
     require_past(op, 2);
     cache_ = tokens_of(op, op.input(0));
     x_ = tokens_of(op, op.input(1));
-    if (cache_.batch != x_.batch || cache_.width != x_.width) throw Unsupported("cache_append: cache and x differ in shape");
+    if (cache_.batch != x_.batch || cache_.width != x_.width)
+      throw Unsupported("cache_append: cache and x differ in shape");
     support_.in_place[0] = 1;
   }
   void run(const Buffers& b, void*) override {
@@ -202,12 +206,14 @@ class LastToken : public Kernel {
   Tokens shape_{};
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_rope(const Op& op, const Pool& pool) { return make<Rope>(op, pool); }
 std::unique_ptr<Kernel> make_add_position(const Op& op, const Pool& pool) { return make<AddPosition>(op, pool); }
-std::unique_ptr<Kernel> make_add_position_backward(const Op& op, const Pool& pool) { return make<AddPositionBackward>(op, pool); }
+std::unique_ptr<Kernel> make_add_position_backward(const Op& op, const Pool& pool) {
+  return make<AddPositionBackward>(op, pool);
+}
 std::unique_ptr<Kernel> make_cache_append(const Op& op, const Pool& pool) { return make<CacheAppend>(op, pool); }
 std::unique_ptr<Kernel> make_last_token(const Op& op, const Pool& pool) { return make<LastToken>(op, pool); }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

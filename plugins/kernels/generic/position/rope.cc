@@ -27,9 +27,9 @@ void RopeToken(const float* x, const float* cosine, const float* sine, int64_t h
   }
 }
 
-}  // namespace
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
@@ -38,5 +38,5 @@ HWY_EXPORT(RopeToken);
 void rope_token(const float* x, const float* cosine, const float* sine, int64_t heads, int64_t width, float* y) {
   HWY_DYNAMIC_DISPATCH(RopeToken)(x, cosine, sine, heads, width, y);
 }
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 #endif

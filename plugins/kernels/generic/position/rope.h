@@ -6,9 +6,10 @@
 
 namespace kumiki::generic {
 
-/* Turns one token's heads x [heads, width]: pair (i, i + width/2) by the angle whose cosine and sine stand at [i]. y may be x. */
+/* Turns one token's heads x [heads, width]: pair (i, i + width/2) by the angle whose cosine and sine stand at [i]. y
+ * may be x. */
 void rope_token(const float* x, const float* cosine, const float* sine, int64_t heads, int64_t width, float* y);
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif

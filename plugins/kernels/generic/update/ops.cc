@@ -107,10 +107,10 @@ class AdamWUpdate : public Kernel {
   double beta1_, beta2_, epsilon_, weight_decay_;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Kernel> make_sum_squares(const Op& op, const Pool& pool) { return make<SumSquares>(op, pool); }
 std::unique_ptr<Kernel> make_gradient_scale(const Op& op, const Pool& pool) { return make<GradientScale>(op, pool); }
 std::unique_ptr<Kernel> make_adamw_update(const Op& op, const Pool& pool) { return make<AdamWUpdate>(op, pool); }
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic

@@ -58,9 +58,9 @@ void AdamWLoop(const AdamW& a, const AdamWArrays& x, int64_t begin, int64_t end)
   }
 }
 
-}  // namespace
-}  // namespace HWY_NAMESPACE
-}  // namespace kumiki::generic
+} // namespace
+} // namespace HWY_NAMESPACE
+} // namespace kumiki::generic
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
@@ -71,5 +71,5 @@ double sum_squares(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(SumS
 void adamw(const AdamW& step, const AdamWArrays& arrays, int64_t begin, int64_t end) {
   HWY_DYNAMIC_DISPATCH(AdamWLoop)(step, arrays, begin, end);
 }
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 #endif

@@ -14,9 +14,9 @@ struct AdamW {
   float beta1, beta2, epsilon;
   float rest1, rest2; /* 1 - beta1, 1 - beta2, subtracted in double */
   float gradient_scale;
-  float step1;      /* learning_rate / (1 - beta1^s) */
-  float inverse2;   /* 1 / (1 - beta2^s) */
-  float decay;      /* learning_rate * weight_decay */
+  float step1;    /* learning_rate / (1 - beta1^s) */
+  float inverse2; /* 1 / (1 - beta2^s) */
+  float decay;    /* learning_rate * weight_decay */
 };
 struct AdamWArrays {
   const float *p, *g, *m, *v;
@@ -24,6 +24,6 @@ struct AdamWArrays {
 };
 void adamw(const AdamW& step, const AdamWArrays& arrays, int64_t begin, int64_t end);
 
-}  // namespace kumiki::generic
+} // namespace kumiki::generic
 
 #endif
