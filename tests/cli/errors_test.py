@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What is wrong ends with its documented exit code and one message that says where, what and what to do; and nothing that
-was there before is lost."""
+"""What is wrong ends with its documented exit code and one message that says where, what and what to do; and nothing
+that was there before is lost."""
 
 import os
 import re
@@ -46,8 +46,10 @@ def wrong_configurations_and_data():
          [r"tiny\.toml:\d+:1", "head", "did you mean.*heads"]),
         ("wrong type", TINY.replace("steps = 8", 'steps = "eight"'), {}, [], USER, [r"tiny\.toml:3:\d+", "steps"]),
         ("wrong --set", TINY, {}, ["run.stepz=3"], USER, ["stepz", "did you mean.*steps"]),
-        ("unknown component", TINY.replace('"gpt"', '"gtp"'), {}, [], USER, [r"tiny\.toml:\d+", "gtp", "did you mean.*gpt"]),
-        ("missing plugin", TINY.replace('"adamw"', '"shampoo"'), {}, [], USER, ["shampoo", "looked in|known|did you mean"]),
+        ("unknown component", TINY.replace('"gpt"', '"gtp"'), {}, [], USER,
+         [r"tiny\.toml:\d+", "gtp", "did you mean.*gpt"]),
+        ("missing plugin", TINY.replace('"adamw"', '"shampoo"'), {}, [], USER,
+         ["shampoo", "looked in|known|did you mean"]),
         ("missing plugin file", TINY + '[plugins]\npath = ["acme.so"]\n', {}, [], USER, [r"acme\.so", "looked|found"]),
         ("no plugin at all", TINY + '[plugins]\npath = ["fake.so"]\n', {"fake.so": b"no shared object"}, [], USER,
          [r"fake\.so"]),
@@ -60,8 +62,8 @@ def wrong_configurations_and_data():
         ("empty folder", text_config(path="folder"), {"folder/inner/.keep": ""}, [], DATA, ["folder"]),
         ("empty file", text_config(), {"text.txt": ""}, [], DATA, [r"text\.txt"]),
         ("sequence longer than the data", text_config(), {"text.txt": "short"}, [], DATA, ["16|17", "sequence"]),
-        ("no tokens of the split", text_config(), {"text.txt": TEXT[:1000]}, ["run.eval_every=1", "run.sequence=30"], DATA,
-         ["validation|split"]),
+        ("no tokens of the split", text_config(), {"text.txt": TEXT[:1000]},
+         ["run.eval_every=1", "run.sequence=30"], DATA, ["validation|split"]),
     ]
     for name, config, files, sets, code, parts in cases:
         with Folder(config) as f:
@@ -83,9 +85,11 @@ def wrong_arguments():
                 (["eval", "tiny.toml", "--checkpoint", "runs/none"], ["runs/none"])):
             process = f.start(*arguments)
             _, err = process.communicate(timeout=60)
-            check(process.returncode in (USER, CHECKPOINT), f"{arguments}: exit code {process.returncode}\n{err.decode()}")
+            check(process.returncode in (USER, CHECKPOINT),
+                  f"{arguments}: exit code {process.returncode}\n{err.decode()}")
             check_message(err.decode(), *parts)
-        for arguments in ([], ["trian"], ["train"], ["plan", "tiny.toml", "--show", "everything"], ["train", "tiny.toml", "--steps", "-1"]):
+        for arguments in ([], ["trian"], ["train"], ["plan", "tiny.toml", "--show", "everything"],
+                          ["train", "tiny.toml", "--steps", "-1"]):
             out, err = f.run(*arguments, expect=USER)
             check(out + err, f"{arguments}: says nothing")
 
@@ -132,7 +136,8 @@ def another_model_or_an_earlier_run():
         before, log = f.weights("run"), f.metrics("run")
         _, err = f.train("run", expect=USER)
         check_message(err, "--resume", "--fresh")
-        for change, parts in (("model.width=32", ["embedding|position", r"16", r"32"]), ("model.layers=2", [r"layers\.1\."])):
+        for change, parts in (("model.width=32", ["embedding|position", r"16", r"32"]),
+                              ("model.layers=2", [r"layers\.1\."])):
             _, err = f.train("run", "--resume", sets=[change], expect=CHECKPOINT)
             check_message(err, "step-000000002", *parts)
         same_bits(f.weights("run"), before, "after refused runs")
@@ -147,8 +152,8 @@ def a_loss_that_is_not_finite():
     import json
     import struct
     with Folder() as f:
-        _, err = f.train("wild", sets=["optimizer.learning_rate=1e6", "optimizer.clip=0", "run.steps=200", "model.init_std=9",
-                                      "optimizer.weight_decay=1000"], expect=NUMBERS)
+        _, err = f.train("wild", sets=["optimizer.learning_rate=1e6", "optimizer.clip=0", "run.steps=200",
+                                      "model.init_std=9", "optimizer.weight_decay=1000"], expect=NUMBERS)
         check(re.search("not finite", err) and "learning_rate" in err, f"the message:\n{err}")
         for trace in TRACES:
             check(trace not in err, err)
@@ -162,15 +167,18 @@ def a_loss_that_is_not_finite():
 def a_full_disk():
     with Folder() as f:
         f.write("small/.keep", "")
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", f.file("small")], capture_output=True).returncode:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", f.file("small")]
+        if subprocess.run(mount, capture_output=True).returncode:
             return "a tmpfs cannot be mounted here"
         try:
             sets = ["run.output=small", "model.width=64", "model.layers=2", "checkpoint.every=1"]
             f.run("train", "tiny.toml", *sets_of(sets), "--steps", "1")
-            first = [os.path.join(f.file("small/tiny/checkpoints"), name) for name in os.listdir(f.file("small/tiny/checkpoints"))]
+            folder = f.file("small/tiny/checkpoints")
+            first = [os.path.join(folder, name) for name in os.listdir(folder)]
             check(len(first) == 1, f"{first}")
             before = tensors(first[0])
-            _, err = f.run("train", "tiny.toml", *sets_of(sets + ["run.steps=30", "checkpoint.keep=0"]), "--resume", expect=SYSTEM)
+            _, err = f.run("train", "tiny.toml", *sets_of(sets + ["run.steps=30", "checkpoint.keep=0"]), "--resume",
+                           expect=SYSTEM)
             check(re.search("space", err, re.I) and "small/tiny" in err, f"the message:\n{err}")
             for trace in TRACES:
                 check(trace not in err, err)

@@ -30,7 +30,8 @@ def resumed_after_any_step():
 def resumed_with_checkpoints_evaluations_and_samples():
     text = TINY.replace('use = "synthetic"\nvocabulary = 32', 'use = "text"\npath = "text.txt"\nsplit = "80,20,0"')
     sets = ["run.eval_every=2", "run.eval_batches=3", "run.sample_every=3", "run.sample_tokens=20",
-            "run.sample_prompt=one ", "checkpoint.every=2", "checkpoint.keep=0", "run.global_batch={start=1,end=3,tokens=200}"]
+            "run.sample_prompt=one ", "checkpoint.every=2", "checkpoint.keep=0",
+            "run.global_batch={start=1,end=3,tokens=200}"]
     with Folder(text) as f:
         f.write("text.txt", TEXT)
         f.train("plain", sets=[s for s in sets if s.startswith("run.global_batch")])
@@ -99,7 +100,7 @@ def stopped_by_signals_and_a_file():
 
 
 def killed_fifty_times():
-    sets = ["checkpoint.every=1", "run.steps=60"]
+    sets = ["checkpoint.every=1", "run.steps=12"]
     with Folder() as f:
         f.train("whole", sets=sets)
         begin = time.monotonic()

@@ -31,10 +31,12 @@ void check_sound(const std::vector<Interval>& intervals, const Arena& arena) {
   REQUIRE(arena.bytes >= arena.live_peak);
 }
 
-// As a step of training has them: each layer keeps some activations until its own backward, and has others that live for
-// a few steps only; gradients live from their backward to the end.
+// As a step of training has them: each layer keeps some activations until its own backward, and has others that live
+// for a few steps only; gradients live from their backward to the end.
 std::vector<Interval> training_pattern(std::mt19937& random, int32_t layers) {
-  const auto draw = [&](uint64_t low, uint64_t high) { return std::uniform_int_distribution<uint64_t>(low, high)(random); };
+  const auto draw = [&](uint64_t low, uint64_t high) {
+    return std::uniform_int_distribution<uint64_t>(low, high)(random);
+  };
   const int32_t per_layer = static_cast<int32_t>(draw(4, 12));
   const int32_t forward = layers * per_layer, end = 3 * forward;
   std::vector<uint64_t> kept_bytes;

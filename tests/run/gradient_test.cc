@@ -13,8 +13,8 @@ using namespace kumiki::test;
 
 namespace {
 
-// (L(p + e·d) − L(p − e·d)) / 2e for a direction d of a parameter, from e and e/2 by Richardson's rule: the error of order
-// e² cancels. The loss is an f32 sum: its last place, about 1e-5 here, divided by e is the noise of this.
+// (L(p + e·d) − L(p − e·d)) / 2e for a direction d of a parameter, from e and e/2 by Richardson's rule: the error of
+// order e² cancels. The loss is an f32 sum: its last place, about 1e-5 here, divided by e is the noise of this.
 double slope(Rig& rig, const std::string& name, const std::vector<float>& at, const std::vector<double>& direction,
              double e) {
   const auto loss_at = [&](double by) {

@@ -10,7 +10,8 @@
 namespace kumiki::test {
 
 Config tiny(const std::string& model, const std::string& kernels, const std::vector<std::string>& sets) {
-  const std::string text = "[run]\nsteps = 10\nsequence = 16\nmicro_batch = 2\nglobal_batch = 4\nthreads = 1\n[model]\n" +
+  const std::string text = "[run]\nsteps = 10\nsequence = 16\nmicro_batch = 2\n"
+                           "global_batch = 4\nthreads = 1\n[model]\n" +
                            model_table(model) + "[kernels]\nuse = [" + kernels +
                            "]\n[optimizer]\nuse = \"adamw\"\nlearning_rate = 1e-3\n"
                            "[[data]]\nuse = \"synthetic\"\nvocabulary = 40\n";
@@ -64,7 +65,8 @@ void Rig::stage() {
 
 double Rig::step() {
   stage();
-  if (executor_->run(schedule(), *staging_) != KM_OK) throw Error("step", executor_->failed() + ": " + Host::take_error());
+  if (executor_->run(schedule(), *staging_) != KM_OK)
+    throw Error("step", executor_->failed() + ": " + Host::take_error());
   ++done_;
   return static_cast<double>(executor_->scalar("loss")) / static_cast<double>(executor_->scalar("tokens"));
 }
