@@ -23,18 +23,21 @@ using Clock = std::chrono::steady_clock;
 constexpr long kLoops = 40'000'000;
 constexpr int kAccumulators = 12;
 
-#define KM_TWELVE(op, r)                                                                                              \
-  op " %%" r "12, %%" r "13, %%" r "0\n" op " %%" r "12, %%" r "13, %%" r "1\n" op " %%" r "12, %%" r "13, %%" r "2\n" \
-  op " %%" r "12, %%" r "13, %%" r "3\n" op " %%" r "12, %%" r "13, %%" r "4\n" op " %%" r "12, %%" r "13, %%" r "5\n" \
-  op " %%" r "12, %%" r "13, %%" r "6\n" op " %%" r "12, %%" r "13, %%" r "7\n" op " %%" r "12, %%" r "13, %%" r "8\n" \
-  op " %%" r "12, %%" r "13, %%" r "9\n" op " %%" r "12, %%" r "13, %%" r "10\n" op " %%" r "12, %%" r "13, %%" r "11\n"
-#define KM_CLOBBERS                                                                                              \
+#define KM_TWELVE(op, r)                                                                                           \
+  op " %%" r "12, %%" r "13, %%" r "0\n" op " %%" r "12, %%" r "13, %%" r "1\n" op " %%" r "12, %%" r "13, %%" r   \
+     "2\n" op " %%" r "12, %%" r "13, %%" r "3\n" op " %%" r "12, %%" r "13, %%" r "4\n" op " %%" r "12, %%" r     \
+     "13, %%" r "5\n" op " %%" r "12, %%" r "13, %%" r "6\n" op " %%" r "12, %%" r "13, %%" r "7\n" op " %%" r     \
+     "12, %%" r "13, %%" r "8\n" op " %%" r "12, %%" r "13, %%" r "9\n" op " %%" r "12, %%" r "13, %%" r "10\n" op \
+     " %%" r "12, %%" r "13, %%" r "11\n"
+#define KM_CLOBBERS \
   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13"
 
 void zero_registers() {
   asm volatile(
-      "vpxor %%xmm0,%%xmm0,%%xmm0\n vpxor %%xmm1,%%xmm1,%%xmm1\n vpxor %%xmm2,%%xmm2,%%xmm2\n vpxor %%xmm3,%%xmm3,%%xmm3\n"
-      "vpxor %%xmm4,%%xmm4,%%xmm4\n vpxor %%xmm5,%%xmm5,%%xmm5\n vpxor %%xmm6,%%xmm6,%%xmm6\n vpxor %%xmm7,%%xmm7,%%xmm7\n"
+      "vpxor %%xmm0,%%xmm0,%%xmm0\n vpxor %%xmm1,%%xmm1,%%xmm1\n vpxor %%xmm2,%%xmm2,%%xmm2\n vpxor "
+      "%%xmm3,%%xmm3,%%xmm3\n"
+      "vpxor %%xmm4,%%xmm4,%%xmm4\n vpxor %%xmm5,%%xmm5,%%xmm5\n vpxor %%xmm6,%%xmm6,%%xmm6\n vpxor "
+      "%%xmm7,%%xmm7,%%xmm7\n"
       "vpxor %%xmm8,%%xmm8,%%xmm8\n vpxor %%xmm9,%%xmm9,%%xmm9\n vpxor %%xmm10,%%xmm10,%%xmm10\n"
       "vpxor %%xmm11,%%xmm11,%%xmm11\n vpxor %%xmm12,%%xmm12,%%xmm12\n vpxor %%xmm13,%%xmm13,%%xmm13\n" ::
           : KM_CLOBBERS);
@@ -87,7 +90,7 @@ __attribute__((noinline)) void triad(float* a, const float* b, const float* c, s
   for (size_t i = 0; i < n; ++i) a[i] = b[i] + s * c[i];
 }
 
-}  // namespace
+} // namespace
 
 int main() {
   std::vector<int> cores;
@@ -112,14 +115,15 @@ int main() {
     });
     bf16_flops = threads * kLoops * kAccumulators * 64.0 / seconds;
   }
-  const size_t n = size_t{1} << 25;  // 128 MB an array and thread, far beyond caches
+  const size_t n = size_t{1} << 25; // 128 MB an array and thread, far beyond caches
   std::vector<std::vector<float>> arrays(cores.size() * 3);
   best_seconds(cores, [&](size_t t) {
     for (size_t k = 0; k < 3; ++k)
       if (arrays[t * 3 + k].empty()) arrays[t * 3 + k].assign(n, 1.0f);
   });
-  const double copy = best_seconds(
-      cores, [&](size_t t) { triad(arrays[t * 3].data(), arrays[t * 3 + 1].data(), arrays[t * 3 + 2].data(), n, 0.5f); });
-  std::printf("{\"threads\": %zu, \"f32_gflops\": %.1f, \"bf16_gflops\": %.1f, \"triad_gb_per_second\": %.1f}\n", cores.size(),
-              f32_flops * 1e-9, bf16_flops * 1e-9, threads * 12.0 * static_cast<double>(n) / copy * 1e-9);
+  const double copy = best_seconds(cores, [&](size_t t) {
+    triad(arrays[t * 3].data(), arrays[t * 3 + 1].data(), arrays[t * 3 + 2].data(), n, 0.5f);
+  });
+  std::printf("{\"threads\": %zu, \"f32_gflops\": %.1f, \"bf16_gflops\": %.1f, \"triad_gb_per_second\": %.1f}\n",
+              cores.size(), f32_flops * 1e-9, bf16_flops * 1e-9, threads * 12.0 * static_cast<double>(n) / copy * 1e-9);
 }

@@ -20,11 +20,11 @@ class RealClock : public Clock {
   }
 };
 
-}  // namespace
+} // namespace
 
 Clock& real_clock() {
   static RealClock clock;
   return clock;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -18,10 +18,11 @@ class Error : public std::runtime_error {
 
 [[noreturn]] inline void check_failed(const char* file, int line, const char* expression, const std::string& expected) {
   throw std::logic_error(std::string(file) + ":" + std::to_string(line) + ": expected " + expression +
-                         (expected.empty() ? "" : " (" + expected + ")") + "; this is a bug of kumiki, please report it");
+                         (expected.empty() ? "" : " (" + expected + ")") +
+                         "; this is a bug of kumiki, please report it");
 }
 
-}  // namespace kumiki
+} // namespace kumiki
 
 #define KM_CHECK(expression, expected) \
   ((expression) ? static_cast<void>(0) : ::kumiki::check_failed(__FILE__, __LINE__, #expression, expected))

@@ -1,13 +1,13 @@
 #include "core/base/fs.h"
 
-#include <cerrno>
-#include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#include <cerrno>
+#include <cstring>
 
 #include <algorithm>
 
@@ -56,7 +56,7 @@ class RealWriter : public FileWriter {
   void write(const void* data, uint64_t bytes) override {
     const char* at = static_cast<const char*>(data);
     while (bytes > 0) {
-      const size_t piece = static_cast<size_t>(std::min<uint64_t>(bytes, uint64_t{1} << 30));  // Linux stops at 2 GiB
+      const size_t piece = static_cast<size_t>(std::min<uint64_t>(bytes, uint64_t{1} << 30)); // Linux stops at 2 GiB
       const ssize_t written = ::write(file_.get(), at, piece);
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) fail(path_, "cannot write", errno);
@@ -89,7 +89,7 @@ class RealMapping : public FileMapping {
   explicit RealMapping(const std::string& path) {
     const Descriptor file(path, O_RDONLY, "cannot open the file");
     bytes_ = size_of(file.get(), path);
-    if (bytes_ == 0) return;  // mmap refuses empty ranges
+    if (bytes_ == 0) return; // mmap refuses empty ranges
     data_ = ::mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (data_ == MAP_FAILED) fail(path, "cannot map the file", errno);
   }
@@ -193,7 +193,7 @@ class RealFs : public Fs {
   }
 };
 
-}  // namespace
+} // namespace
 
 Fs& real_fs() {
   static RealFs fs;
@@ -213,4 +213,4 @@ void write_file(Fs& fs, const std::string& path, const std::string& contents) {
   fs.sync_folder(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash));
 }
 
-}  // namespace kumiki
+} // namespace kumiki

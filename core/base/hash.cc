@@ -88,4 +88,4 @@ std::string sha256_hex(std::string_view data) {
   return hash.hex();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

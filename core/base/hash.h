@@ -31,7 +31,7 @@ class Xxh3 {
 class Sha256 {
  public:
   void add(const void* data, size_t bytes);
-  std::string hex();  // 64 lower-case digits; ends the computation
+  std::string hex(); // 64 lower-case digits; ends the computation
 
  private:
   void block(const uint8_t* data);
@@ -45,4 +45,4 @@ std::string sha256_hex(std::string_view data);
 // 16 lower-case hexadecimal digits.
 std::string hex64(uint64_t value);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -52,10 +52,10 @@ struct Writer {
   std::shared_ptr<spdlog::async_logger> logger =
       std::make_shared<spdlog::async_logger>("kumiki", sink, pool, spdlog::async_overflow_policy::block);
   Writer() {
-    logger->set_level(spdlog::level::debug);  // the level is checked before
+    logger->set_level(spdlog::level::debug); // the level is checked before
     logger->set_pattern(std::string(kPattern) + "%v");
   }
-  ~Writer() { pool.reset(); }  // joins the thread before the logger goes
+  ~Writer() { pool.reset(); } // joins the thread before the logger goes
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
 };
@@ -65,7 +65,7 @@ Writer& writer() {
   return shared;
 }
 
-}  // namespace
+} // namespace
 
 void set_log_level(LogLevel level) { current_level = level; }
 LogLevel log_level() { return current_level; }
@@ -90,4 +90,4 @@ void flush_log() {
   std::fflush(stderr);
 }
 
-}  // namespace kumiki
+} // namespace kumiki

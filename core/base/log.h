@@ -23,4 +23,4 @@ inline void log_error(std::string_view text) { log(LogLevel::kError, text); }
 // Returns when every line so far is written. The end of the process does the same.
 void flush_log();
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -39,9 +39,7 @@ class Philox {
   // Word `index` of the stream: word index mod 4 of block index / 4.
   constexpr uint32_t bits(uint64_t index) const { return block(index / 4)[index % 4]; }
   // In (0, 1): the middles of 2^23 equal parts, all exact in f32, so neither end is ever drawn.
-  constexpr float uniform(uint64_t index) const {
-    return (static_cast<float>(bits(index) >> 9) + 0.5f) * 0x1p-23f;
-  }
+  constexpr float uniform(uint64_t index) const { return (static_cast<float>(bits(index) >> 9) + 0.5f) * 0x1p-23f; }
   // Below `limit` (> 0), by multiply-high of 64 bits; its bias is below limit / 2^64.
   constexpr uint64_t below(uint64_t index, uint64_t limit) const {
     const PhiloxCounter words = block(index / 2);
@@ -71,4 +69,4 @@ class Philox {
   uint64_t purpose_;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -39,4 +39,4 @@ std::string suggestion(std::string_view name, const std::vector<std::string>& na
   return all;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

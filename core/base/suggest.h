@@ -14,4 +14,4 @@ std::string nearest(std::string_view name, const std::vector<std::string>& names
 // `did you mean "width"?`, or `known: a, b, c`; empty if there are no names.
 std::string suggestion(std::string_view name, const std::vector<std::string>& names);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -11,4 +11,4 @@ void add_plan_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 
-}  // namespace kumiki
+} // namespace kumiki

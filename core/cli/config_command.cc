@@ -39,7 +39,7 @@ void show_config(const Arguments& arguments) {
   std::fputs(config.to_toml(registry.option_lookup(), arguments.with_origin).c_str(), stdout);
 }
 
-}  // namespace
+} // namespace
 
 void add_config_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("config", "check and print configurations");
@@ -64,4 +64,4 @@ void add_config_command(CLI::App& app) {
   });
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -35,7 +35,7 @@ std::string proc_value(const std::string& path, const std::string& name) {
     if (line.rfind(name, 0) != 0) continue;
     const size_t colon = line.find(':');
     if (colon == std::string::npos) continue;
-    if (line.find_first_not_of(" \t", name.size()) != colon) continue;  // a longer name
+    if (line.find_first_not_of(" \t", name.size()) != colon) continue; // a longer name
     const size_t begin = line.find_first_not_of(" \t", colon + 1);
     return begin == std::string::npos ? "" : line.substr(begin);
   }
@@ -72,8 +72,8 @@ void show_processor() {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
     const std::string size = first_line(folder + "size");
     if (size.empty()) continue;
-    row("cache L" + first_line(folder + "level"), size + " " + first_line(folder + "type") + ", shared by cores " +
-                                                      first_line(folder + "shared_cpu_list"));
+    row("cache L" + first_line(folder + "level"),
+        size + " " + first_line(folder + "type") + ", shared by cores " + first_line(folder + "shared_cpu_list"));
   }
   std::string flags = proc_value("/proc/cpuinfo", "flags");
   if (flags.empty()) flags = proc_value("/proc/cpuinfo", "Features");
@@ -100,9 +100,9 @@ void show_memory() {
 
 void show_environment() {
   std::string found;
-  for (const char* name : {"OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY", "GOMP_CPU_AFFINITY",
-                           "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "SLURM_NTASKS", "PJM_MPI_PROC",
-                           "CUDA_VISIBLE_DEVICES", "KUMIKI_PLUGINS"}) {
+  for (const char* name :
+       {"OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY", "GOMP_CPU_AFFINITY", "OMPI_COMM_WORLD_SIZE",
+        "PMI_SIZE", "PMIX_RANK", "SLURM_NTASKS", "PJM_MPI_PROC", "CUDA_VISIBLE_DEVICES", "KUMIKI_PLUGINS"}) {
     if (const char* value = std::getenv(name)) found += (found.empty() ? "" : " ") + std::string(name) + "=" + value;
   }
   row("environment", found.empty() ? "nothing set that matters here" : found);
@@ -151,7 +151,7 @@ void show_kernels() {
   if (registry.components().empty()) row("plugins", "none found; `kumiki plugin list` says where they are looked for");
 }
 
-}  // namespace
+} // namespace
 
 void add_doctor_command(CLI::App& app) {
   app.add_subcommand("doctor", "what this machine has, and which kernels open on it")->callback([] {
@@ -163,4 +163,4 @@ void add_doctor_command(CLI::App& app) {
   });
 }
 
-}  // namespace kumiki
+} // namespace kumiki

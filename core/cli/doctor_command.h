@@ -7,4 +7,4 @@ namespace kumiki {
 
 void add_doctor_command(CLI::App& app);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -17,11 +17,12 @@ nlohmann::json plan_json(const Plan& plan, const ModelFlops& flops, int64_t para
   json["flops_per_micro_batch_causal"] = flops.causal;
   json["memory_bytes"]["total"] = plan.leaf_bytes() + plan.arena.bytes;
   for (const MemoryRow& row : plan.memory) json["memory_bytes"][row.what] = row.bytes;
-  json["steps"] = {{"head", plan.head.steps.size()}, {"body", plan.body.steps.size()}, {"tail", plan.tail.steps.size()}};
+  json["steps"] = {
+      {"head", plan.head.steps.size()}, {"body", plan.body.steps.size()}, {"tail", plan.tail.steps.size()}};
   return json;
 }
 
-}  // namespace
+} // namespace
 
 void add_plan_command(CLI::App& app) {
   struct Arguments {
@@ -33,10 +34,16 @@ void add_plan_command(CLI::App& app) {
   auto a = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("plan", "what a run will do and need, without running it");
   command->add_option("config", a->config, "the configuration (TOML)")->required();
-  command->add_option("--set", a->sets, "set a value: --set run.micro_batch=4 (may be repeated)")->allow_extra_args(false);
-  command->add_option("--show", a->show, "graph: as the model builds it; training: with gradients and update; plan: the steps; memory")->capture_default_str()
+  command->add_option("--set", a->sets, "set a value: --set run.micro_batch=4 (may be repeated)")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--show", a->show,
+                   "graph: as the model builds it; training: with gradients and update; plan: the steps; memory")
+      ->capture_default_str()
       ->check(CLI::IsMember({"graph", "training", "plan", "memory"}));
-  command->add_option("--ranks", a->ranks, "ranks of the run")->capture_default_str()->check(CLI::Range(int64_t{1}, int64_t{1}));
+  command->add_option("--ranks", a->ranks, "ranks of the run")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1}));
   command->add_flag("--json", a->json, "the figures as JSON");
   command->add_flag("--graphviz", a->graphviz, "graph and training as Graphviz");
   command->callback([a] {
@@ -64,4 +71,4 @@ void add_plan_command(CLI::App& app) {
   });
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -53,7 +53,7 @@ void show_plugin(const std::string& name, const std::string& file) {
   if (shown == 0) throw Error("", "there is no component or plugin \"" + name + "\"", suggestion(name, known));
 }
 
-}  // namespace
+} // namespace
 
 void add_plugin_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("plugin", "list and describe plugins");
@@ -70,4 +70,4 @@ void add_plugin_command(CLI::App& app) {
   info->callback([arguments] { show_plugin(arguments->name, arguments->file); });
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -17,8 +17,10 @@ void add_train_command(CLI::App& app, int* exit_code) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("train", "train the model that a configuration describes");
   command->add_option("config", arguments->config, "the configuration (TOML)")->required();
-  command->add_option("--set", arguments->sets, "set a value: --set run.steps=100 (may be repeated)")->allow_extra_args(false);
-  command->add_option("--steps", arguments->steps, "the last step; short for --set run.steps=N")->check(CLI::PositiveNumber);
+  command->add_option("--set", arguments->sets, "set a value: --set run.steps=100 (may be repeated)")
+      ->allow_extra_args(false);
+  command->add_option("--steps", arguments->steps, "the last step; short for --set run.steps=N")
+      ->check(CLI::PositiveNumber);
   command->add_flag("--resume", arguments->options.resume, "go on from the newest checkpoint of runs/NAME");
   command->add_flag("--fresh", arguments->options.fresh, "start over: removes the checkpoints of runs/NAME");
   command->add_flag("--profile", arguments->options.profile, "time each op; prints a table at the end");
@@ -32,4 +34,4 @@ void add_train_command(CLI::App& app, int* exit_code) {
   });
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -138,7 +138,7 @@ KernelsSettings read_kernels(const Table& table) {
       throw table.key_error(key, "[kernels] has no key \"" + key + "\", and kernels.use no such component",
                             suggestion(key, known));
     }
-    table.table(key);  // must be a table
+    table.table(key); // must be a table
   }
   return out;
 }
@@ -164,7 +164,7 @@ PluginSettings read_plugins(const Table& table) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 // Makes a Config of a merged tree, checking what belongs to the core.
 class ConfigBuilder {
@@ -196,9 +196,10 @@ class ConfigBuilder {
       const CoreTable* table = find_core_table(entry.key);
       if (!table) {
         const bool is_key = !entry.value.is_table() && !entry.value.is_array();
-        throw config_error(entry.key_origin, is_key ? "the key \"" + entry.key + "\" stands in no table"
-                                                    : "there is no table [" + entry.key + "]",
-                           is_key ? "put it below the [table] that it belongs to" : suggestion(entry.key, known));
+        throw config_error(
+            entry.key_origin,
+            is_key ? "the key \"" + entry.key + "\" stands in no table" : "there is no table [" + entry.key + "]",
+            is_key ? "put it below the [table] that it belongs to" : suggestion(entry.key, known));
       }
       const std::string shape =
           table->is_array ? "a list of tables, [[" + entry.key + "]]" : "a table, [" + entry.key + "]";
@@ -273,7 +274,7 @@ std::vector<ComponentUse> list_of(const std::shared_ptr<const ConfigValue>& root
   return out;
 }
 
-}  // namespace
+} // namespace
 
 ComponentUse Config::single(const std::string& kind) const {
   const Table options = table(kind);
@@ -296,7 +297,9 @@ std::vector<ComponentUse> Config::kernel_chain() const {
   for (size_t i = 0; i < kernels_.use.size(); ++i) {
     const std::string& name = kernels_.use[i];
     out.push_back({"kernels", name, kernels.table(name),
-                   !use ? Origin{} : use->is_array() ? use->array()[i].origin : use->origin});
+                   !use              ? Origin{}
+                   : use->is_array() ? use->array()[i].origin
+                                     : use->origin});
   }
   return out;
 }
@@ -313,4 +316,4 @@ std::vector<ComponentUse> Config::components() const {
   return out;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

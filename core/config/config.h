@@ -25,60 +25,60 @@ struct GlobalBatch {
 };
 
 struct RunSettings {
-  std::string name;  // default: the file's name without ".toml"
+  std::string name; // default: the file's name without ".toml"
   int64_t seed = 0;
   int64_t steps = 0;
   int64_t sequence = 0;
   int64_t micro_batch = 0;
   GlobalBatch global_batch;
-  std::string compute;    // "f32", "bf16"
-  int64_t threads = 0;    // 0 = all cores
-  std::string output;     // folder that holds runs/NAME; relative to the current folder
-  int64_t eval_every = 0;    // steps; 0 = never
-  int64_t eval_batches = 0;  // micro-batches of one evaluation
-  double max_wall = 0;       // seconds; 0 = no limit
-  int64_t sample_every = 0;  // steps; 0 = never
+  std::string compute;      // "f32", "bf16"
+  int64_t threads = 0;      // 0 = all cores
+  std::string output;       // folder that holds runs/NAME; relative to the current folder
+  int64_t eval_every = 0;   // steps; 0 = never
+  int64_t eval_batches = 0; // micro-batches of one evaluation
+  double max_wall = 0;      // seconds; 0 = no limit
+  int64_t sample_every = 0; // steps; 0 = never
   std::string sample_prompt;
   int64_t sample_tokens = 0;
 };
 
 struct ScheduleSettings {
-  std::string use;     // "constant", "cosine", "linear", "wsd"
-  int64_t warmup = 0;  // steps
-  double minimum = 0;  // learning rate at the end
-  int64_t decay = 0;   // wsd: steps of the decay at the end
+  std::string use;    // "constant", "cosine", "linear", "wsd"
+  int64_t warmup = 0; // steps
+  double minimum = 0; // learning rate at the end
+  int64_t decay = 0;  // wsd: steps of the decay at the end
 };
 
 struct OptimizerSettings {
   std::string use;
   double learning_rate = 0;
-  double clip = 0;  // of the global norm; 0 = none
+  double clip = 0; // of the global norm; 0 = none
   ScheduleSettings schedule;
 };
 
 struct CheckpointSettings {
-  int64_t every = 0;  // steps; 0 = only at the end
-  int64_t keep = 0;   // newest that stay; 0 = all
+  int64_t every = 0; // steps; 0 = only at the end
+  int64_t keep = 0;  // newest that stay; 0 = all
 };
 
 struct KernelsSettings {
-  std::vector<std::string> use;  // the chain, in order
-  std::string select;            // "order", "fastest"
+  std::vector<std::string> use; // the chain, in order
+  std::string select;           // "order", "fastest"
 };
 
 struct PluginSettings {
-  std::vector<std::string> path;   // as written: absolute, or see Registry::add_file
-  std::vector<std::string> folder;  // of each path: the folder of the file that names it
-  std::vector<std::string> origin;  // of each path
-  std::vector<std::pair<std::string, std::string>> sha256;  // file name -> hex
+  std::vector<std::string> path;                           // as written: absolute, or see Registry::add_file
+  std::vector<std::string> folder;                         // of each path: the folder of the file that names it
+  std::vector<std::string> origin;                         // of each path
+  std::vector<std::pair<std::string, std::string>> sha256; // file name -> hex
 };
 
 // One component that the configuration names.
 struct ComponentUse {
-  std::string kind;  // "model", "kernels", …
-  std::string name;  // what `use` says
-  Table options;     // its table; keys of the core are in it too (is_core_key)
-  Origin origin;     // where the name was said
+  std::string kind; // "model", "kernels", …
+  std::string name; // what `use` says
+  Table options;    // its table; keys of the core are in it too (is_core_key)
+  Origin origin;    // where the name was said
 };
 
 // The declared options of component (kind, name); null where it is not known.
@@ -103,13 +103,13 @@ class Config {
   Table table(const std::string& name) const;
   ComponentUse model() const;
   ComponentUse optimizer_component() const;
-  ComponentUse comm() const;                    // name "auto" unless the user chose
-  std::vector<ComponentUse> data() const;       // in the order written; the weight: options.get_f64("weight", 1.0)
+  ComponentUse comm() const;              // name "auto" unless the user chose
+  std::vector<ComponentUse> data() const; // in the order written; the weight: options.get_f64("weight", 1.0)
   std::vector<ComponentUse> parallel()
       const; // the first is the innermost axis; options.get_i64("degree", 0): 0 = what remains
   std::vector<ComponentUse> metrics() const;
-  std::vector<ComponentUse> kernel_chain() const;  // options of a kernels component: [kernels.NAME]
-  std::vector<ComponentUse> components() const;    // all of the above, but comm "auto"
+  std::vector<ComponentUse> kernel_chain() const; // options of a kernels component: [kernels.NAME]
+  std::vector<ComponentUse> components() const;   // all of the above, but comm "auto"
 
   // The whole configuration as TOML that loads again to the same values: defaults written out, paths absolute, no
   // `extends`. With a lookup also the defaults of components' options. with_origin: each line closes with where its
@@ -128,4 +128,4 @@ class Config {
   PluginSettings plugins_;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

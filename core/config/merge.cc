@@ -68,13 +68,13 @@ void drop_options(ConfigValue& table, const std::string& name) {
 void forget_former_component(ConfigValue& table, const std::string& name, const ConfigValue* new_use) {
   const CoreTable* known = find_core_table(name);
   if (!known || !*known->kind || !new_use) return;
-  if (name == "kernels") {  // [kernels.NAME] of those that are still in the chain stay
+  if (name == "kernels") { // [kernels.NAME] of those that are still in the chain stay
     std::vector<std::string> chain;
     try {
       ConfigValue::Map only{{"use", {}, *new_use}};
       chain = Table(name, std::make_shared<const ConfigValue>(std::move(only), Origin{})).get_string_list("use");
     } catch (const Error&) {
-      return;  // not a list of names: the check of the core's keys says so
+      return; // not a list of names: the check of the core's keys says so
     }
     std::erase_if(table.map(), [&](const ConfigValue::Entry& entry) {
       return !is_core_key(name, entry.key) && std::find(chain.begin(), chain.end(), entry.key) == chain.end();
@@ -101,8 +101,10 @@ void merge_tables(ConfigValue& base, const ConfigValue& over, const std::string&
   for (const ConfigValue::Entry& entry : over.map()) {
     ConfigValue* there = base.find(entry.key);
     const std::string inner = name.empty() ? entry.key : name + "." + entry.key;
-    if (there && there->is_table() && entry.value.is_table()) merge_tables(*there, entry.value, inner);
-    else put(base, entry);
+    if (there && there->is_table() && entry.value.is_table())
+      merge_tables(*there, entry.value, inner);
+    else
+      put(base, entry);
   }
 }
 
@@ -123,8 +125,10 @@ void merge_lists(const std::string& list, ConfigValue& base, const ConfigValue& 
   for (const ConfigValue& element : over.array()) {
     const std::string* use = text_at(element, "use");
     ConfigValue* there = use ? find_element(base.array(), *use) : nullptr;
-    if (there) merge_tables(*there, element, list);
-    else base.array().insert(use ? place_for(list, base.array(), *use) : base.array().end(), element);
+    if (there)
+      merge_tables(*there, element, list);
+    else
+      base.array().insert(use ? place_for(list, base.array(), *use) : base.array().end(), element);
   }
 }
 
@@ -170,8 +174,10 @@ ConfigValue load_with(const std::shared_ptr<const ConfigSource>& source, std::ve
   ConfigValue out(ConfigValue::Map{}, own.origin);
   if (const ConfigValue* extends = own.find("extends")) {
     std::vector<ConfigValue> files;
-    if (extends->is_array()) files = extends->array();
-    else files = {*extends};
+    if (extends->is_array())
+      files = extends->array();
+    else
+      files = {*extends};
     for (const ConfigValue& file : files) {
       const std::string* path = std::get_if<std::string>(&file.data);
       if (!path) throw config_error(file.origin, "extends must be a list of file names, not " + file.kind());
@@ -183,7 +189,7 @@ ConfigValue load_with(const std::shared_ptr<const ConfigSource>& source, std::ve
   return out;
 }
 
-}  // namespace
+} // namespace
 
 ConfigValue load_extended(const std::string& path) {
   std::vector<std::string> stack;
@@ -202,9 +208,12 @@ void merge_config(ConfigValue& base, const ConfigValue& over) {
     const bool by_use = (mine.key == "parallel" || mine.key == "metrics") && mine.value.is_array();
     if (by_use) check_unique_use(mine.key, mine.value);
     ConfigValue* there = base.find(mine.key);
-    if (by_use && there && there->is_array() && !mine.value.array().empty()) merge_lists(mine.key, *there, mine.value);
-    else if (there && there->is_table() && mine.value.is_table()) merge_tables(*there, mine.value, mine.key);
-    else put(base, mine);
+    if (by_use && there && there->is_array() && !mine.value.array().empty())
+      merge_lists(mine.key, *there, mine.value);
+    else if (there && there->is_table() && mine.value.is_table())
+      merge_tables(*there, mine.value, mine.key);
+    else
+      put(base, mine);
   }
 }
 
@@ -268,7 +277,7 @@ void assign(ConfigValue& root, const Assignment& assignment) {
   const std::vector<std::string>& path = assignment.path;
   const Origin& origin = assignment.value.origin;
   ConfigValue* table = &root;
-  std::string name;  // of the table, for forget_former_component
+  std::string name; // of the table, for forget_former_component
   size_t next = 0;
   if (path.size() >= 2 && is_list_table(path[0])) {
     table = &element_at(root, path[0], path[1], origin);
@@ -276,7 +285,7 @@ void assign(ConfigValue& root, const Assignment& assignment) {
     next = 2;
     if (!table->is_table()) throw config_error(origin, "[[" + path[0] + "]] " + path[1] + " is no table");
     if (path.size() == 2) {
-      if (assignment.value.is_table()) return;  // "parallel.data={}": it is there now
+      if (assignment.value.is_table()) return; // "parallel.data={}": it is there now
       throw config_error(origin, "[[" + path[0] + "]] " + path[1] + " must be a table, not " + assignment.value.kind(),
                          "name a key of it: --set " + path[0] + "." + path[1] + ".KEY=VALUE");
     }
@@ -291,7 +300,7 @@ void assign(ConfigValue& root, const Assignment& assignment) {
   put(*table, {path.back(), origin, std::move(value)});
 }
 
-}  // namespace
+} // namespace
 
 void apply_sets(ConfigValue& base, const std::vector<std::string>& arguments) {
   std::vector<Assignment> assignments;
@@ -311,4 +320,4 @@ void apply_sets(ConfigValue& base, const std::vector<std::string>& arguments) {
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -24,4 +24,4 @@ void merge_config(ConfigValue& base, const ConfigValue& over);
 // [[data]].
 void apply_sets(ConfigValue& base, const std::vector<std::string>& arguments);
 
-}  // namespace kumiki
+} // namespace kumiki

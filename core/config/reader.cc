@@ -11,7 +11,7 @@ struct BrokenToml {};
 constexpr void require_toml(bool good) {
   if (!good) throw BrokenToml();
 }
-}  // namespace kumiki
+} // namespace kumiki
 #undef NDEBUG
 #define TOML_ASSERT(expression) ::kumiki::require_toml(static_cast<bool>(expression))
 #include <toml++/impl/preprocessor.h>
@@ -30,7 +30,7 @@ using SourcePtr = std::shared_ptr<const ConfigSource>;
 Origin origin_of(const toml::source_region& region, const SourcePtr& source) {
   Origin origin;
   origin.source = source;
-  if (source->text.empty()) return origin;  // --set: its name is all there is to show
+  if (source->text.empty()) return origin; // --set: its name is all there is to show
   origin.line = std::max<uint32_t>(1, region.begin.line);
   origin.column = std::max<uint32_t>(1, region.begin.column);
   if (region.end.line == region.begin.line && region.end.column > region.begin.column) {
@@ -80,8 +80,10 @@ std::string quoted(const std::string& text) {
     static constexpr const char* kDigits = "0123456789ABCDEF";
     const unsigned char byte = static_cast<unsigned char>(c);
     if (c == '"' || c == '\\') out += '\\';
-    if (byte < 0x20 || byte == 0x7F) out += std::string("\\u00") + kDigits[byte >> 4] + kDigits[byte & 15];
-    else out += c;
+    if (byte < 0x20 || byte == 0x7F)
+      out += std::string("\\u00") + kDigits[byte >> 4] + kDigits[byte & 15];
+    else
+      out += c;
   }
   return out + '"';
 }
@@ -90,7 +92,7 @@ bool is_single_path(const ConfigValue& value) {
   return !value.is_table() || (value.map().size() == 1 && is_single_path(value.map()[0].value));
 }
 
-}  // namespace
+} // namespace
 
 namespace {
 
@@ -101,7 +103,7 @@ uint32_t broken_line(const std::string& text) {
   for (size_t end = text.find('\n'); line <= kMostLines; end = text.find('\n', end + 1), ++line) {
     try {
       static_cast<void>(toml::parse(std::string_view(text).substr(0, end)));
-    } catch (const toml::parse_error&) {  // cut in the middle of something, or wrong further on
+    } catch (const toml::parse_error&) { // cut in the middle of something, or wrong further on
     } catch (const BrokenToml&) {
       return line;
     }
@@ -110,12 +112,12 @@ uint32_t broken_line(const std::string& text) {
   return 0;
 }
 
-}  // namespace
+} // namespace
 
 ConfigValue read_toml(const SourcePtr& source) {
   try {
     ConfigValue root = convert(toml::parse(std::string_view(source->text)), source);
-    root.origin.line = root.origin.column = 0;  // the file as a whole
+    root.origin.line = root.origin.column = 0; // the file as a whole
     return root;
   } catch (const toml::parse_error& error) {
     Origin origin = origin_of(error.source(), source);
@@ -156,4 +158,4 @@ ConfigValue read_set(const std::string& argument) {
   throw Error(source->name, "the key or the value is not valid", remedy);
 }
 
-}  // namespace kumiki
+} // namespace kumiki

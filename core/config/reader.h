@@ -15,4 +15,4 @@ ConfigValue read_toml(const std::shared_ptr<const ConfigSource>& source);
 // One argument of --set, "a.b=c": a table that holds the one path. What is no TOML value is a string as it stands.
 ConfigValue read_set(const std::string& argument);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -9,7 +9,7 @@ constexpr uint32_t kI64 = KM_OPTION_I64, kF64 = KM_OPTION_F64, kString = KM_OPTI
                    kStrings = KM_OPTION_STRING_LIST;
 constexpr uint32_t kNeeded = KM_OPTION_REQUIRED;
 
-}  // namespace
+} // namespace
 
 const std::vector<CoreTable>& core_tables() {
   static const std::vector<CoreTable> tables = {
@@ -155,4 +155,4 @@ std::vector<std::string> default_list(const char* text) {
   return out;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

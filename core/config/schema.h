@@ -34,8 +34,8 @@ bool is_core_key(const std::string& table, const std::string& key);
 // The tables that a file may hold, in the order in which they are printed, with one line of help each.
 struct CoreTable {
   const char* name;
-  bool is_array;         // [[data]]
-  const char* kind;      // of the component that the other keys belong to; "" = all keys are the core's
+  bool is_array;    // [[data]]
+  const char* kind; // of the component that the other keys belong to; "" = all keys are the core's
   const char* help;
 };
 const std::vector<CoreTable>& core_tables();
@@ -44,4 +44,4 @@ const CoreTable* find_core_table(const std::string& name);
 // The parts of a declared default: "[a, b]" or "a, b" -> a, b; without quotes.
 std::vector<std::string> default_list(const char* text);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -69,7 +69,7 @@ std::vector<const ConfigValue*> elements(const ConfigValue& value) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 Table::Table(std::string name) : Table(std::move(name), std::make_shared<const ConfigValue>()) {}
 
@@ -110,9 +110,12 @@ double Table::get_f64(const std::string& key, double otherwise, double minimum, 
   if (!value) return otherwise;
   const std::string name = full_name(name_, key);
   double out = 0;
-  if (const int64_t* integer = std::get_if<int64_t>(&value->data)) out = static_cast<double>(*integer);
-  else if (const double* number = std::get_if<double>(&value->data)) out = *number;
-  else throw wrong_type(*value, name, "a number");
+  if (const int64_t* integer = std::get_if<int64_t>(&value->data))
+    out = static_cast<double>(*integer);
+  else if (const double* number = std::get_if<double>(&value->data))
+    out = *number;
+  else
+    throw wrong_type(*value, name, "a number");
   if (!std::isfinite(out)) throw config_error(value->origin, name + " must be finite");
   if (out < minimum || out > maximum) {
     throw config_error(value->origin, name + " = " + shown(out) + " is out of range: " +
@@ -181,7 +184,7 @@ std::vector<std::string> Table::get_path_list(const std::string& key) const {
 
 Table Table::table(const std::string& key) const {
   const ConfigValue* value = find(key);
-  if (!value) {  // errors about it name the file
+  if (!value) { // errors about it name the file
     Origin origin = value_->origin;
     origin.line = origin.column = 0;
     return Table(full_name(name_, key), std::make_shared<const ConfigValue>(ConfigValue::Map{}, origin));
@@ -204,8 +207,10 @@ std::vector<Table> Table::tables(const std::string& key) const {
 void Table::finish() const {
   for (const ConfigValue::Entry& entry : value_->map()) {
     if (read_->count(entry.key)) continue;
-    throw key_error(entry.key, (name_.empty() ? "there" : name_) + (name_.empty() ? " is no \"" : " has no key \"") +
-                                   entry.key + "\"", suggestion(entry.key, {read_->begin(), read_->end()}));
+    throw key_error(
+        entry.key,
+        (name_.empty() ? "there" : name_) + (name_.empty() ? " is no \"" : " has no key \"") + entry.key + "\"",
+        suggestion(entry.key, {read_->begin(), read_->end()}));
   }
 }
 
@@ -226,4 +231,4 @@ Error Table::key_error(const std::string& key, const std::string& what, const st
   return config_error(entry ? entry->key_origin : value_->origin, what, remedy);
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -26,8 +26,8 @@ class Table {
   std::string use(const std::string& otherwise = "") const { return get_string("use", otherwise); }
   bool empty() const;
   bool has(const std::string& key) const;
-  std::vector<std::string> keys() const;  // in the order of the text
-  const ConfigValue* find(const std::string& key) const;  // null if absent; counts as read
+  std::vector<std::string> keys() const;                 // in the order of the text
+  const ConfigValue* find(const std::string& key) const; // null if absent; counts as read
 
   static constexpr int64_t kLowest = std::numeric_limits<int64_t>::min();
   static constexpr int64_t kHighest = std::numeric_limits<int64_t>::max();
@@ -48,8 +48,8 @@ class Table {
   std::vector<int64_t> get_i64_list(const std::string& key, std::vector<int64_t> otherwise = {}) const;
   std::vector<std::string> get_string_list(const std::string& key, std::vector<std::string> otherwise = {}) const;
   std::vector<std::string> get_path_list(const std::string& key) const;
-  Table table(const std::string& key) const;                // empty if absent
-  std::vector<Table> tables(const std::string& key) const;  // array of tables; empty if absent
+  Table table(const std::string& key) const;               // empty if absent
+  std::vector<Table> tables(const std::string& key) const; // array of tables; empty if absent
 
   // Throws Error at the first key that no getter asked for, with "did you mean" among those that were.
   void finish() const;
@@ -64,8 +64,8 @@ class Table {
 
  private:
   std::string name_;
-  std::shared_ptr<const ConfigValue> value_;           // a table
-  std::shared_ptr<std::set<std::string>> read_;        // keys that getters asked for; shared by copies
+  std::shared_ptr<const ConfigValue> value_;    // a table
+  std::shared_ptr<std::set<std::string>> read_; // keys that getters asked for; shared by copies
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -15,11 +15,16 @@ std::string text_literal(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
     const unsigned char byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') out += std::string("\\") + c;
-    else if (c == '\n') out += "\\n";
-    else if (c == '\t') out += "\\t";
-    else if (byte < 0x20 || byte == 0x7F) out += std::string("\\u00") + kDigits[byte >> 4] + kDigits[byte & 15];
-    else out += c;
+    if (c == '"' || c == '\\')
+      out += std::string("\\") + c;
+    else if (c == '\n')
+      out += "\\n";
+    else if (c == '\t')
+      out += "\\t";
+    else if (byte < 0x20 || byte == 0x7F)
+      out += std::string("\\u00") + kDigits[byte >> 4] + kDigits[byte & 15];
+    else
+      out += c;
   }
   return out + '"';
 }
@@ -31,14 +36,15 @@ std::string number_literal(double value) {
   char buffer[64];
   const std::to_chars_result end = std::to_chars(buffer, buffer + sizeof(buffer), value);
   std::string out(buffer, end.ptr);
-  if (const size_t e = out.find("e-0"); e != std::string::npos) out.erase(e + 2, 1);  // 3e-04
+  if (const size_t e = out.find("e-0"); e != std::string::npos) out.erase(e + 2, 1); // 3e-04
   if (out.find_first_of(".e") == std::string::npos) out += ".0";
   return out;
 }
 
 std::string key_literal(const std::string& key) {
-  const bool bare = !key.empty() && key.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                          "0123456789_-") == std::string::npos;
+  const bool bare = !key.empty() && key.find_first_not_of(
+                                        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                        "0123456789_-") == std::string::npos;
   return bare ? key : text_literal(key);
 }
 
@@ -123,7 +129,7 @@ void component_keys(Writer& out, const Table& table, const std::string& core_tab
   }
 }
 
-}  // namespace
+} // namespace
 
 std::string Config::to_toml(const OptionLookup& lookup, bool with_origin) const {
   Writer out(with_origin);
@@ -139,13 +145,16 @@ std::string Config::to_toml(const OptionLookup& lookup, bool with_origin) const 
   const Table run = table("run");
   const ConfigValue* batch = run.find("global_batch");
   const bool ramp = batch && batch->is_table();
-  if (metrics().empty()) out.line("metrics", "[]", Table("", root_).origin("metrics"));  // without it: console
+  if (metrics().empty()) out.line("metrics", "[]", Table("", root_).origin("metrics")); // without it: console
   out.header("[run]");
   for (const km_option& row : core_keys_of("run")) {
     const std::string key = row.name;
-    if (key == "name") out.line(key, text_literal(run_.name), run.origin(key));
-    else if (key != "global_batch") out.row(run, row);
-    else if (!ramp) out.line(key, std::to_string(run_.global_batch.start), run.origin(key));
+    if (key == "name")
+      out.line(key, text_literal(run_.name), run.origin(key));
+    else if (key != "global_batch")
+      out.row(run, row);
+    else if (!ramp)
+      out.line(key, std::to_string(run_.global_batch.start), run.origin(key));
   }
   if (ramp) {
     out.header("[run.global_batch]");
@@ -200,4 +209,4 @@ std::string Config::to_toml(const OptionLookup& lookup, bool with_origin) const 
   return out.text();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -20,11 +20,13 @@ std::string excerpt(const std::string& text, uint32_t line, uint32_t column, uin
   uint32_t at = 0;
   for (size_t i = 0; i < shown.size(); ++i) {
     const unsigned char c = static_cast<unsigned char>(shown[i]);
-    if ((c & 0xC0) == 0x80) continue;  // inside a character
+    if ((c & 0xC0) == 0x80) continue; // inside a character
     ++at;
-    const bool wide = c >= 0xE1;       // from U+1000 on
-    if (at < column) pad += c == '\t' ? "\t" : wide ? "  " : " ";
-    else if (at < column + width) carets += wide ? "^^" : "^";
+    const bool wide = c >= 0xE1; // from U+1000 on
+    if (at < column)
+      pad += c == '\t' ? "\t" : wide ? "  " : " ";
+    else if (at < column + width)
+      carets += wide ? "^^" : "^";
     if (c < 0x20 && c != '\t') shown[i] = '?';
   }
   if (carets.empty()) carets = "^";
@@ -34,7 +36,7 @@ std::string excerpt(const std::string& text, uint32_t line, uint32_t column, uin
   return "\n  " + number + " | " + shown + "\n  " + std::string(number.size(), ' ') + " | " + pad + carets;
 }
 
-}  // namespace
+} // namespace
 
 std::string Origin::text() const {
   if (!source) return "default";
@@ -74,4 +76,4 @@ std::string join_path(const std::string& folder, const std::string& path) {
   return (std::filesystem::path(folder) / path).lexically_normal().string();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -16,15 +16,15 @@ namespace kumiki {
 
 // A text that values were read from. Shared by all that point into it.
 struct ConfigSource {
-  std::string name;    // the path as the user would write it, or "--set a.b=c"
-  std::string folder;  // what paths in it are relative to; "" is the current folder
-  std::string text;    // empty for --set
+  std::string name;   // the path as the user would write it, or "--set a.b=c"
+  std::string folder; // what paths in it are relative to; "" is the current folder
+  std::string text;   // empty for --set
 };
 
 struct Origin {
-  std::shared_ptr<const ConfigSource> source;  // null: a default
-  uint32_t line = 0, column = 0;               // from 1; 0 if the source has no lines
-  uint32_t width = 1;                          // characters that the caret underlines
+  std::shared_ptr<const ConfigSource> source; // null: a default
+  uint32_t line = 0, column = 0;              // from 1; 0 if the source has no lines
+  uint32_t width = 1;                         // characters that the caret underlines
   // "train.toml:12:3", "--set run.steps=4", "default".
   std::string text() const;
 };
@@ -33,7 +33,7 @@ class ConfigValue {
  public:
   using Array = std::vector<ConfigValue>;
   struct Entry;
-  using Map = std::vector<Entry>;  // in the order of the text; keys are unique
+  using Map = std::vector<Entry>; // in the order of the text; keys are unique
 
   std::variant<bool, int64_t, double, std::string, Array, Map> data;
   Origin origin;
@@ -67,4 +67,4 @@ Error config_error(const Origin& origin, const std::string& what, const std::str
 // `path` as seen from `folder`, cleaned of "." and ".."; absolute paths stay.
 std::string join_path(const std::string& folder, const std::string& path);
 
-}  // namespace kumiki
+} // namespace kumiki

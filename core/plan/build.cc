@@ -89,7 +89,7 @@ void add_update(Graph& graph, const Optimizer& optimizer, double clip) {
   graph.cursor = {};
 }
 
-}  // namespace
+} // namespace
 
 Model::Model(Host& host, const Component& component, const OptionValues& options)
     : table_(table_of<km_model>(component, "model", KM_MODEL_VERSION)), title_(component.title()) {
@@ -151,7 +151,7 @@ ModelFlops training_flops(const Graph& forward) {
     const Node& node = forward.node(id);
     if (node.op.starts_with("matmul")) products += cost(forward, node).flops;
     if (node.op == "attention") {
-      const Shape& q = forward.value(node.inputs[0]).type.shape;  // [batch, tokens, heads x head_width]
+      const Shape& q = forward.value(node.inputs[0]).type.shape; // [batch, tokens, heads x head_width]
       const Shape& k = forward.value(node.inputs[1]).type.shape;
       attention += 4.0 * static_cast<double>(q[0] * q[1] * q[2]) * static_cast<double>(k[1]);
     }
@@ -159,4 +159,4 @@ ModelFlops training_flops(const Graph& forward) {
   return {3 * (products + attention), 3 * (products + attention / 2)};
 }
 
-}  // namespace kumiki
+} // namespace kumiki

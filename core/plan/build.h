@@ -72,4 +72,4 @@ struct ModelFlops {
 };
 ModelFlops training_flops(const Graph& forward);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -8,26 +8,6 @@
 namespace kumiki {
 namespace {
 
-const char* dtype_name(uint32_t dtype) {
-  switch (dtype) {
-    case KM_F32: return "f32";
-    case KM_BF16: return "bf16";
-    case KM_F16: return "f16";
-    case KM_F64: return "f64";
-    case KM_I32: return "i32";
-    case KM_I64: return "i64";
-    case KM_U8: return "u8";
-    default: return "?";
-  }
-}
-
-std::string tensor_text(const km_tensor& t) {
-  std::string text = dtype_name(t.dtype);
-  text += '[';
-  for (uint32_t i = 0; i < t.rank; ++i) text += (i ? "," : "") + std::to_string(t.dims[i]);
-  return text + ']';
-}
-
 struct AttributeText {
   std::string operator()(int64_t v) const { return std::to_string(v); }
   std::string operator()(double v) const {
@@ -43,7 +23,7 @@ struct AttributeText {
   }
 };
 
-}  // namespace
+} // namespace
 
 // ---- OpRequest ----
 
@@ -77,7 +57,7 @@ void OpRequest::fill(uint32_t may_prepack) {
 
 std::string OpRequest::text() const {
   std::string text = name_;
-  for (const km_tensor& t : inputs_) text += ' ' + tensor_text(t);
+  for (const km_tensor& t : inputs_) text += ' ' + to_text(from_abi(t));
   for (const auto& [name, value] : attributes_) text += ' ' + name + '=' + std::visit(AttributeText{}, value);
   return text;
 }
@@ -101,10 +81,8 @@ struct KernelChain::PluginRules {
     if (table.derivative) {
       rules.derivative = [this](Graph& graph, const Node& node, size_t input, const std::vector<ValueId>& gradients) {
         ValueId result = 0;
-        // The node is copied: adding nodes may move the graph's own.
-        const NodeId id = node.id;
-        const km_status status = table.derivative(self, host->abi(), to_abi(&graph), id, static_cast<uint32_t>(input),
-                                                  gradients.data(), &result);
+        const km_status status = table.derivative(self, host->abi(), to_abi(&graph), node.id,
+                                                  static_cast<uint32_t>(input), gradients.data(), &result);
         if (const std::string text = take_service_error(); !text.empty())
           throw Error("kernels " + member, "derivative of " + node.op + ": " + text);
         check(status, "kernels " + member, "derivative of an op");
@@ -246,8 +224,7 @@ km_kernel* KernelChain::create(const Choice& choice, const OpRequest& request) {
 }
 
 void KernelChain::add_providers(Graph& graph) const {
-  for (const auto& rules : rules_)
-    graph.add_provider([r = rules.get()](const std::string& op) { return r->find(op); });
+  for (const auto& rules : rules_) graph.add_provider([r = rules.get()](const std::string& op) { return r->find(op); });
 }
 
 void KernelChain::rewrite(Graph& graph, bool training) const {
@@ -272,4 +249,4 @@ void KernelChain::rewrite(Graph& graph, bool training) const {
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -20,8 +20,8 @@ namespace kumiki {
 class OpRequest {
  public:
   OpRequest(const Graph& graph, const Node& node, uint32_t may_prepack);
-  OpRequest(const std::string& op, std::vector<km_tensor> inputs, std::vector<km_tensor> outputs, const Attributes& attributes,
-            uint32_t may_prepack);
+  OpRequest(const std::string& op, std::vector<km_tensor> inputs, std::vector<km_tensor> outputs,
+            const Attributes& attributes, uint32_t may_prepack);
   OpRequest(const OpRequest&) = delete;
   OpRequest& operator=(const OpRequest&) = delete;
   const km_request* get() const { return &request_; }
@@ -43,8 +43,8 @@ class KernelChain {
  public:
   struct Member {
     std::string name;
-    std::string plugin;  // "acme 1.2"
-    km_kernels table{};  // of the host's size: what the plugin does not have is null
+    std::string plugin; // "acme 1.2"
+    km_kernels table{}; // of the host's size: what the plugin does not have is null
     void* self = nullptr;
   };
   struct Choice {
@@ -83,10 +83,10 @@ class KernelChain {
   Host& host_;
   std::vector<Member> members_;
   std::unique_ptr<Device> device_;
-  std::map<std::string, std::pair<uint32_t, km_kernel*>> kernels_;  // by member and problem
+  std::map<std::string, std::pair<uint32_t, km_kernel*>> kernels_; // by member and problem
   std::map<std::string, std::string> chosen_;
   struct PluginRules;
   std::vector<std::unique_ptr<PluginRules>> rules_;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -24,13 +24,15 @@ class HostDevice final : public Device {
 
   km_address allocate(uint64_t bytes) override {
     // Pages come zeroed and are counted only once touched, so a plan that is larger than the need costs nothing.
-    void* memory = mmap(nullptr, round_up(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-      throw device_error(name(), "no memory for " + std::to_string(bytes) + " bytes");
+    void* memory =
+        mmap(nullptr, round_up(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw device_error(name(), "no memory for " + std::to_string(bytes) + " bytes");
     madvise(memory, round_up(bytes), MADV_HUGEPAGE);
     return reinterpret_cast<km_address>(memory);
   }
-  void release(km_address address, uint64_t bytes) override { munmap(reinterpret_cast<void*>(address), round_up(bytes)); }
+  void release(km_address address, uint64_t bytes) override {
+    munmap(reinterpret_cast<void*>(address), round_up(bytes));
+  }
   km_status copy(km_address destination, km_address source, uint64_t bytes, uint32_t) override {
     std::memcpy(reinterpret_cast<void*>(destination), reinterpret_cast<const void*>(source), bytes);
     return KM_OK;
@@ -82,7 +84,7 @@ class PluginDevice final : public Device {
   km_queue* queue_ = nullptr;
 };
 
-}  // namespace
+} // namespace
 
 void Device::upload(km_address destination, const void* source, uint64_t bytes) {
   if (copy(destination, reinterpret_cast<km_address>(source), bytes, KM_COPY_TO_DEVICE) != KM_OK || wait() != KM_OK)
@@ -100,4 +102,4 @@ std::unique_ptr<Device> make_plugin_device(const std::string& component, void* s
   return std::make_unique<PluginDevice>(component, self, table);
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -22,10 +22,10 @@ class Device {
   // Enqueued on the one compute queue, in order with kernels.
   virtual km_status copy(km_address destination, km_address source, uint64_t bytes, uint32_t direction) = 0;
   virtual km_status fill(km_address destination, uint32_t byte, uint64_t bytes) = 0;
-  virtual km_status wait() = 0;      // until all that was enqueued is done
-  virtual km_queue* queue() = 0;     // NULL on the host
+  virtual km_status wait() = 0;  // until all that was enqueued is done
+  virtual km_queue* queue() = 0; // NULL on the host
 
-  void upload(km_address destination, const void* source, uint64_t bytes);    // enqueue and wait
+  void upload(km_address destination, const void* source, uint64_t bytes); // enqueue and wait
   void download(void* destination, km_address source, uint64_t bytes);
 };
 
@@ -33,4 +33,4 @@ std::unique_ptr<Device> make_host_device();
 // `self` and `table` belong to an opened kernels component, which must outlive the device.
 std::unique_ptr<Device> make_plugin_device(const std::string& component, void* self, const km_device* table);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -27,8 +27,9 @@ Arena place(std::vector<Interval*>& intervals) {
     arena.live_peak = std::max(arena.live_peak, static_cast<uint64_t>(live));
   }
 
-  std::stable_sort(order.begin(), order.end(), [](const Interval* a, const Interval* b) { return a->bytes > b->bytes; });
-  std::vector<const Interval*> placed;  // by offset
+  std::stable_sort(order.begin(), order.end(),
+                   [](const Interval* a, const Interval* b) { return a->bytes > b->bytes; });
+  std::vector<const Interval*> placed; // by offset
   for (Interval* i : order) {
     uint64_t offset = 0;
     for (const Interval* other : placed) {
@@ -45,4 +46,4 @@ Arena place(std::vector<Interval*>& intervals) {
   return arena;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

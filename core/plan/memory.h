@@ -10,17 +10,17 @@ namespace kumiki {
 
 struct Interval {
   uint64_t bytes = 0;
-  int32_t first = 0;  // position of the step that writes it
-  int32_t last = 0;   // position of the last step that reads it, included
+  int32_t first = 0; // position of the step that writes it
+  int32_t last = 0;  // position of the last step that reads it, included
   uint64_t offset = 0;
 };
 
 struct Arena {
-  uint64_t bytes = 0;      // size of the arena
-  uint64_t live_peak = 0;  // the most that lives at once: no arena can be smaller
+  uint64_t bytes = 0;     // size of the arena
+  uint64_t live_peak = 0; // the most that lives at once: no arena can be smaller
 };
 
 // Greedy by size, first fit: within 10 % of the live peak on training graphs. Offsets are multiples of 256 bytes.
 Arena place(std::vector<Interval*>& intervals);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -1,6 +1,7 @@
 #include "core/plan/plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <limits>
 #include <map>
@@ -18,7 +19,7 @@ struct Storage {
   Location leaf;
   Interval interval;
   const char* purpose = "activations";
-  bool pinned = false;  // lives over the whole body or longer: nothing else may be written into it in place
+  bool pinned = false; // lives over the whole body or longer: nothing else may be written into it in place
 };
 
 // One node on its way to a step.
@@ -27,7 +28,7 @@ struct Item {
   int32_t position = 0;
   std::unique_ptr<OpRequest> request, next_request;
   KernelChain::Choice choice, next_choice;
-  ValueId accumulates_into = 0;  // the accumulator that the `next` variant adds to
+  ValueId accumulates_into = 0; // the accumulator that the `next` variant adds to
   size_t accumulate_output = 0;
 };
 
@@ -106,7 +107,8 @@ class Planner {
         pack_position_ = static_cast<int32_t>(items_.size());
         body_begin_ = pack_position_ + 1;
       }
-      if (phase == Phase::kTail) body_end_ = static_cast<int32_t>(items_.size());  // of the last body item, packs counted
+      if (phase == Phase::kTail)
+        body_end_ = static_cast<int32_t>(items_.size()); // of the last body item, packs counted
       for (NodeId id : graph_.order()) {
         const Node& node = graph_.node(id);
         if (node.phase != phase) continue;
@@ -165,12 +167,14 @@ class Planner {
 
   // The addend that belongs to output `output` of a node with attribute accumulate: index of its input, or kNone.
   static size_t addend_index(const Node& node, size_t output) {
-    const int64_t mask = node.i64("accumulate");
-    if (!(mask >> output & 1)) return kNone;
-    const auto bits = [](int64_t m) { return static_cast<size_t>(__builtin_popcountll(static_cast<uint64_t>(m))); };
-    const size_t addends = bits(mask);
-    const size_t before = bits(mask & ((int64_t{1} << output) - 1));
-    return node.inputs.size() - addends + before;
+    return node.i64("accumulate") >> output & 1 ? addend_place(node, output) : kNone;
+  }
+
+  // Addends stand behind the other inputs, in the order of their outputs: where the one of `output` stands, or would stand.
+  static size_t addend_place(const Node& node, size_t output) {
+    const uint64_t mask = static_cast<uint64_t>(node.i64("accumulate"));
+    const uint64_t before = mask & ((uint64_t{1} << output) - 1);
+    return node.inputs.size() - static_cast<size_t>(std::popcount(mask)) + static_cast<size_t>(std::popcount(before));
   }
 
   // -- gradients over micro-batches --
@@ -194,7 +198,8 @@ class Planner {
       Item* first = nullptr;
       while (true) {
         const Value& v = graph_.value(current);
-        if (v.producer == 0 || graph_.users(current).size() != 1 || graph_.node(v.producer).phase != Phase::kBody) break;
+        if (v.producer == 0 || graph_.users(current).size() != 1 || graph_.node(v.producer).phase != Phase::kBody)
+          break;
         in_place.push_back(current);
         Item& p = producer_item(current);
         const size_t addend = addend_index(*p.node, output_index(*p.node, current));
@@ -208,7 +213,7 @@ class Planner {
       const size_t output = output_index(*first->node, current);
       auto request = adding_request(*first, output);
       if (!request || !chain_.supported(*request)) continue;
-      if (first->next_request) continue;  // one output a node adds to an accumulator in place; others are added apart
+      if (first->next_request) continue; // one output a node adds to an accumulator in place; others are added apart
       first->next_choice = chain_.choose(*request);
       first->next_request = std::move(request);
       first->accumulates_into = sum;
@@ -227,15 +232,9 @@ class Planner {
     if (inputs.size() >= KM_MAX_INPUTS) return nullptr;
     Attributes attributes = node.attributes;
     attributes["accumulate"] = node.i64("accumulate") | (int64_t{1} << output);
-    inputs.insert(inputs.begin() + static_cast<std::ptrdiff_t>(next_addend_index(node, output)), outputs[output]);
+    inputs.insert(inputs.begin() + static_cast<std::ptrdiff_t>(addend_place(node, output)), outputs[output]);
     return std::make_unique<OpRequest>(node.op, inputs, outputs, attributes, may_prepack(node));
   }
-  static size_t next_addend_index(const Node& node, size_t output) {
-    const int64_t mask = node.i64("accumulate");
-    const auto bits = [](int64_t m) { return static_cast<size_t>(__builtin_popcountll(static_cast<uint64_t>(m))); };
-    return node.inputs.size() - bits(mask) + bits(mask & ((int64_t{1} << output) - 1));
-  }
-
   // -- states: where the producer may write over the old one, the new value lies in the state's own memory --
   void assigns() {
     for (const Item& item : items_) {
@@ -307,7 +306,7 @@ class Planner {
       if (own(*item.node)) continue;
       want_packs(item, *item.request, item.choice, kNone);
       if (item.next_request)
-        want_packs(item, *item.next_request, item.next_choice, next_addend_index(*item.node, item.accumulate_output));
+        want_packs(item, *item.next_request, item.next_choice, addend_place(*item.node, item.accumulate_output));
     }
   }
 
@@ -421,8 +420,8 @@ class Planner {
       step.next = step.first;
       if (item.next_request) {
         step.varies = true;
-        step.next = run_action(item, *item.next_request, item.next_choice,
-                               next_addend_index(node, item.accumulate_output), workspaces);
+        step.next = run_action(item, *item.next_request, item.next_choice, addend_place(node, item.accumulate_output),
+                               workspaces);
       }
       segment.steps.push_back(std::move(step));
     }
@@ -529,7 +528,7 @@ class Planner {
   int32_t pack_position_ = 0, body_begin_ = 0, body_end_ = 0, end_ = 0;
 };
 
-}  // namespace
+} // namespace
 
 uint64_t scalar_offset(const std::string& name) {
   for (size_t i = 0; i < std::size(kStepScalars); ++i)
@@ -555,4 +554,4 @@ Plan make_plan(const Graph& graph, KernelChain& chain, const PlanOptions& option
   return Planner(graph, chain, options).make();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -14,7 +14,8 @@ std::string place_text(const Plan& plan, const Location& location) {
   return "@" + std::to_string(location.offset);
 }
 
-void add_segment(const Plan& plan, const KernelChain& chain, const char* name, const Segment& segment, std::string& text) {
+void add_segment(const Plan& plan, const KernelChain& chain, const char* name, const Segment& segment,
+                 std::string& text) {
   text += std::string(name) + "\n";
   for (size_t i = 0; i < segment.steps.size(); ++i) {
     const Step& step = segment.steps[i];
@@ -22,15 +23,17 @@ void add_segment(const Plan& plan, const KernelChain& chain, const char* name, c
     std::snprintf(line, sizeof line, "%5zu  ", i);
     text += line;
     text += step.op + " " + step.shape;
-    if (step.first.kind == StepKind::kCopy) text += "  copy";
-    else text += "  by " + chain.members()[step.first.member].name;
+    if (step.first.kind == StepKind::kCopy)
+      text += "  copy";
+    else
+      text += "  by " + chain.members()[step.first.member].name;
     if (step.varies) text += "  (adds from the second micro-batch on)";
     for (const Location& l : step.first.buffers) text += " " + place_text(plan, l);
     text += "\n";
   }
 }
 
-}  // namespace
+} // namespace
 
 std::string memory_table(const Plan& plan) {
   std::string text;
@@ -45,8 +48,9 @@ std::string memory_table(const Plan& plan) {
   text += line;
   std::snprintf(line, sizeof line, "the arena is %.2f MB, %.1f %% above what lives at once\n",
                 static_cast<double>(plan.arena.bytes) * 1e-6,
-                plan.arena.live_peak == 0 ? 0.0
-                                          : 100.0 * (static_cast<double>(plan.arena.bytes) / static_cast<double>(plan.arena.live_peak) - 1));
+                plan.arena.live_peak == 0
+                    ? 0.0
+                    : 100.0 * (static_cast<double>(plan.arena.bytes) / static_cast<double>(plan.arena.live_peak) - 1));
   return text + line;
 }
 
@@ -58,4 +62,4 @@ std::string step_table(const Plan& plan, const KernelChain& chain) {
   return text;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

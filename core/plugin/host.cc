@@ -28,7 +28,7 @@ km_status fail(const km_host*, km_status code, const char* format, ...) {
   try {
     last_error.assign(static_cast<size_t>(length > 0 ? length : 0), '\0');
     if (length > 0) std::vsnprintf(last_error.data(), last_error.size() + 1, format, again);
-  } catch (...) {  // no memory for the text: the status still tells
+  } catch (...) { // no memory for the text: the status still tells
     last_error.clear();
   }
   va_end(again);
@@ -59,7 +59,7 @@ void release(const km_host*, void* memory) { std::free(memory); }
 
 const void* service_of(const km_host* host, const char* id) { return id ? Host::from(host)->service(id) : nullptr; }
 
-}  // namespace
+} // namespace
 
 Host::Host() : handle_(new Handle{}) {
   km_host& table = handle_->table;
@@ -116,9 +116,10 @@ void check(km_status status, const std::string& component, const std::string& wh
   if (status == KM_ERROR_HOST) remedy = "this is a bug of kumiki, please report it";
   if (status == KM_DEVICE_LOST) remedy = "the device is lost: start again with --resume";
   Error error(component, (what.empty() ? "" : what + ": ") + text, remedy);
-  error.exit_code = status == KM_ERROR_USER || status == KM_UNSUPPORTED ? 2
-                    : status == KM_ERROR_SYSTEM || status == KM_DEVICE_LOST ? 6 : 1;
+  error.exit_code = status == KM_ERROR_USER || status == KM_UNSUPPORTED     ? 2
+                    : status == KM_ERROR_SYSTEM || status == KM_DEVICE_LOST ? 6
+                                                                            : 1;
   throw error;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -26,7 +26,7 @@ class Host {
   // Services by id ("kumiki.graph/1"): static tables. Registered before components are opened; afterwards only read.
   // [main]
   void set_service(const std::string& id, const void* table);
-  const void* service(const std::string& id) const;  // null: none. [any]
+  const void* service(const std::string& id) const; // null: none. [any]
 
   // The rank that this host belongs to, as the upper floors see it. [main]
   void set_context(void* context) { context_ = context; }
@@ -51,4 +51,4 @@ void check(km_status status, const std::string& component, const std::string& wh
 // "KM_ERROR_USER" and so on; "status 17" for what is not known.
 std::string status_name(km_status status);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -1,11 +1,11 @@
 #include "core/plugin/loader.h"
 
-#include <cerrno>
-#include <cstddef>
-#include <cstring>
 #include <dlfcn.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
 
 #include <algorithm>
 #include <filesystem>
@@ -31,7 +31,7 @@ struct TableLayout {
   uint32_t bytes;
 };
 constexpr TableLayout kTables[] = {
-    {"model", KM_LAYOUT_0_1(km_model, from_config)}, {"kernels", KM_LAYOUT_0_1(km_kernels, ability)},
+    {"model", KM_LAYOUT_0_1(km_model, from_config)},    {"kernels", KM_LAYOUT_0_1(km_kernels, ability)},
     {"optimizer", KM_LAYOUT_0_1(km_optimizer, update)}, {"data", KM_LAYOUT_0_1(km_data, ability)},
     {"metrics", KM_LAYOUT_0_1(km_metrics, event)},
 };
@@ -166,8 +166,12 @@ PluginFile describe(void* library, const std::string& file, const Host& host) {
   }
   if (plugin.component_count > 0) check_size(file, "km_component", plugin.component_size, kComponentBytes);
   PluginFile out;
-  out.info = {text_or_empty(plugin.name), text_or_empty(plugin.version), text_or_empty(plugin.vendor),
-              text_or_empty(plugin.licence), file, plugin.abi_minor};
+  out.info = {text_or_empty(plugin.name),
+              text_or_empty(plugin.version),
+              text_or_empty(plugin.vendor),
+              text_or_empty(plugin.licence),
+              file,
+              plugin.abi_minor};
   for (uint32_t i = 0; i < plugin.component_count; ++i) {
     out.components.push_back(
         read_component(file, element(plugin.components, i, plugin.component_size), plugin.option_size));
@@ -175,7 +179,7 @@ PluginFile describe(void* library, const std::string& file, const Host& host) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 PluginFile load_plugin(const std::string& real_path, const std::string& pinned_sha256, const Host& host) {
   check_permissions(real_path);
@@ -195,4 +199,4 @@ PluginFile load_plugin(const std::string& real_path, const std::string& pinned_s
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

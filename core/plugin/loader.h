@@ -11,7 +11,7 @@ namespace kumiki {
 
 struct PluginFile {
   PluginInfo info;
-  std::vector<Component> components;  // their `plugin` is not set yet
+  std::vector<Component> components; // their `plugin` is not set yet
 };
 
 // Throws Error, one line that names the file and what to do: writable by others, another content than `pinned_sha256`
@@ -19,4 +19,4 @@ struct PluginFile {
 // ABI 0.1. The file stays loaded if it is accepted. [main]
 PluginFile load_plugin(const std::string& real_path, const std::string& pinned_sha256, const Host& host);
 
-}  // namespace kumiki
+} // namespace kumiki

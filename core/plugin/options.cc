@@ -11,7 +11,7 @@ namespace kumiki {
 struct OptionValues::Storage {
   km_options view{};
   std::vector<km_option_value> values;
-  std::vector<std::unique_ptr<std::string>> strings;  // behind pointers: their text stays where it is
+  std::vector<std::unique_ptr<std::string>> strings; // behind pointers: their text stays where it is
   std::vector<std::unique_ptr<std::vector<int64_t>>> i64_lists;
   std::vector<std::unique_ptr<std::vector<const char*>>> string_lists;
 
@@ -43,7 +43,7 @@ std::string missing(const km_option& row) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 OptionValues::OptionValues(const Component& component, const Table& table)
     : OptionValues(component.title(), component.kind, component.options, table) {}
@@ -51,7 +51,7 @@ OptionValues::OptionValues(const Component& component, const Table& table)
 OptionValues::OptionValues(const std::string& title, const std::string& kind, const std::vector<km_option>& declared,
                            const Table& table)
     : storage_(new Storage) {
-  std::vector<std::string> names;  // for "did you mean"
+  std::vector<std::string> names; // for "did you mean"
   for (const km_option& row : declared) names.emplace_back(row.name);
   // [kernels.NAME] holds nothing of the core's, the other kinds' tables do.
   const std::string core_table = kind == "kernels" ? "" : kind;
@@ -95,9 +95,7 @@ OptionValues::OptionValues(const std::string& title, const std::string& kind, co
       case KM_OPTION_STRING:
         value.string = out.keep(table.get_string(row.name, otherwise ? otherwise : "", row.choices ? row.choices : ""));
         break;
-      case KM_OPTION_PATH:
-        value.string = out.keep(table.get_path(row.name, otherwise ? otherwise : ""));
-        break;
+      case KM_OPTION_PATH: value.string = out.keep(table.get_path(row.name, otherwise ? otherwise : "")); break;
       case KM_OPTION_I64_LIST: {
         std::vector<int64_t> list;
         for (const std::string& text : default_list(otherwise)) list.push_back(std::strtoll(text.c_str(), nullptr, 10));
@@ -148,4 +146,4 @@ void check_components(const Config& config, Registry& registry) {
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

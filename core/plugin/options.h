@@ -35,4 +35,4 @@ class OptionValues {
 // Checks the options of every component that the configuration names, loading their plugins. Throws the first Error.
 void check_components(const Config& config, Registry& registry);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -105,14 +105,14 @@ void core_table(const CoreTable& table, std::string& out) {
   const std::string name = table.name;
   out += "## " + std::string(table.is_array ? "[[" + name + "]]" : "[" + name + "]") + "\n\n" + table.help + "\n\n";
   out += options_as_markdown(core_keys_of(name)) + "\n";
-  for (const CoreKey& key : core_keys()) {  // tables inside it, once each
+  for (const CoreKey& key : core_keys()) { // tables inside it, once each
     const std::string inner = key.table;
     if (inner.rfind(name + ".", 0) != 0 || out.find("`" + inner + "`:") != std::string::npos) continue;
     out += "`" + inner + "`:\n\n" + options_as_markdown(core_keys_of(inner)) + "\n";
   }
 }
 
-}  // namespace
+} // namespace
 
 std::string options_as_markdown(const std::vector<km_option>& options) {
   std::string out = "| key | type | default | values | meaning |\n| --- | --- | --- | --- | --- |\n";
@@ -151,4 +151,4 @@ std::string configuration_reference(Registry& registry) {
   return out;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

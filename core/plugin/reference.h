@@ -17,4 +17,4 @@ std::string configuration_reference(Registry& registry);
 std::string options_as_markdown(const std::vector<km_option>& options);
 std::string options_as_text(const std::vector<km_option>& options);
 
-}  // namespace kumiki
+} // namespace kumiki

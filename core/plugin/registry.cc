@@ -46,14 +46,14 @@ void add_with_inner_folders(const std::string& folder, int depth, std::vector<st
   std::error_code error;
   for (files::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
     const std::string name = at->path().filename().string();
-    const bool own = name[0] == '.' || name[0] == '_' || at->path().extension() == ".runfiles";  // the build tool's
+    const bool own = name[0] == '.' || name[0] == '_' || at->path().extension() == ".runfiles"; // the build tool's
     if (!own && at->is_directory(error)) inner.push_back(at->path().string());
   }
   std::sort(inner.begin(), inner.end());
   for (const std::string& path : inner) add_with_inner_folders(path, depth - 1, out);
 }
 
-}  // namespace
+} // namespace
 
 struct Registry::Loaded {
   PluginInfo info;
@@ -249,7 +249,7 @@ OptionLookup Registry::option_lookup() {
       const Component* component = try_find(kind, name);
       return component ? &component->options : nullptr;
     } catch (const Error&) {
-      return nullptr;  // printing does not need the plugin; running says what is wrong with it
+      return nullptr; // printing does not need the plugin; running says what is wrong with it
     }
   };
 }
@@ -265,4 +265,4 @@ void check_interface(const Component& component, const char* kind, uint32_t vers
       newer ? "use a newer kumiki, or an older plugin" : "build the plugin again with the headers of this kumiki");
 }
 
-}  // namespace kumiki
+} // namespace kumiki

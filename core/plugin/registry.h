@@ -18,7 +18,7 @@ namespace kumiki {
 
 struct PluginInfo {
   std::string name, version, vendor, licence;
-  std::string file;  // real path
+  std::string file; // real path
   uint32_t abi_minor = 0;
 };
 
@@ -27,8 +27,8 @@ struct PluginInfo {
 struct Component {
   std::string kind, name, summary;
   uint32_t interface_version = 0;
-  const void* table = nullptr;  // km_kernels, km_model, …: read it with table_of
-  uint32_t table_size = 0;      // its struct_size
+  const void* table = nullptr; // km_kernels, km_model, …: read it with table_of
+  uint32_t table_size = 0;     // its struct_size
   std::vector<km_option> options;
   const PluginInfo* plugin = nullptr;
   // "kernels generic"
@@ -80,12 +80,12 @@ class Registry {
   void refuse_hidden_duplicates(const std::string& real_path);
   std::string explain_missing(const std::string& kind, const std::string& name) const;
   std::vector<std::string> folders_;
-  std::map<std::string, std::unique_ptr<Loaded>> loaded_;                         // by real path
-  std::map<std::pair<std::string, std::string>, std::unique_ptr<Component>> components_;  // by (kind, name)
+  std::map<std::string, std::unique_ptr<Loaded>> loaded_;                                // by real path
+  std::map<std::pair<std::string, std::string>, std::unique_ptr<Component>> components_; // by (kind, name)
   std::map<std::string, std::pair<std::string, std::string>> pins_; // file name -> (hex, where it was said)
   std::vector<std::string> refusals_;
   bool all_loaded_ = false;
-  Host host_;  // for the negotiation
+  Host host_; // for the negotiation
 };
 
 // The component's table, copied into a zero-filled struct of the host's size: what the plugin does not have reads as
@@ -113,4 +113,4 @@ T ability_of(const void* ability) {
   return table;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -54,13 +54,14 @@ double time_kernel(KernelChain& chain, const OpRequest& request, const KernelCha
     s = status == KM_OK ? std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() : 1e30;
   }
   for (const Buffer& b : buffers) device.release(b.address, b.bytes);
-  std::sort(seconds + 1, seconds + 4);  // the first run warms up
+  std::sort(seconds + 1, seconds + 4); // the first run warms up
   return seconds[2];
 }
 
-}  // namespace
+} // namespace
 
-Engine::Engine(Registry& registry, const Config& config, const Options& options) : registry_(registry), config_(config) {
+Engine::Engine(Registry& registry, const Config& config, const Options& options)
+    : registry_(registry), config_(config) {
   pool_ = std::make_unique<Pool>(static_cast<uint32_t>(config.run().threads));
   host_.set_context(pool_.get());
   host_.set_service(KM_PARALLEL_SERVICE, Pool::service());
@@ -81,8 +82,9 @@ Engine::Engine(Registry& registry, const Config& config, const Options& options)
     feed_ = std::make_unique<Feed>(host_, registry, config, KM_SPLIT_TRAIN, vocabulary_);
     if (vocabulary_ == 0) vocabulary_ = feed_->vocabulary();
     if (feed_->vocabulary() > vocabulary_)
-      throw use.options.error("vocabulary", "the data has " + std::to_string(feed_->vocabulary()) +
-                                                " tokens, the model's vocabulary only " + std::to_string(vocabulary_),
+      throw use.options.error("vocabulary",
+                              "the data has " + std::to_string(feed_->vocabulary()) +
+                                  " tokens, the model's vocabulary only " + std::to_string(vocabulary_),
                               "make model.vocabulary at least " + std::to_string(feed_->vocabulary()));
   } else if (vocabulary_ == 0) {
     vocabulary_ = options.vocabulary;
@@ -134,4 +136,4 @@ void Engine::choose_fastest(std::map<std::string, std::string>* choices) {
   };
 }
 
-}  // namespace kumiki
+} // namespace kumiki

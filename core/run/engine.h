@@ -13,9 +13,9 @@ namespace kumiki {
 class Engine {
  public:
   struct Options {
-    bool data = true;               // open [[data]] (split train)
-    int64_t vocabulary = 0;         // without data: of the checkpoint
-    std::string without_kernels;    // leave this member out of the chain (tests)
+    bool data = true;            // open [[data]] (split train)
+    int64_t vocabulary = 0;      // without data: of the checkpoint
+    std::string without_kernels; // leave this member out of the chain (tests)
   };
   Engine(Registry& registry, const Config& config, const Options& options);
 
@@ -47,4 +47,4 @@ class Engine {
   int64_t vocabulary_ = 0;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

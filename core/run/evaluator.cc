@@ -36,7 +36,8 @@ Evaluation Evaluator::run(int64_t batches) {
   const int64_t samples = feed_->samples();
   const int64_t whole = samples / run.micro_batch;
   if (samples > 0 && whole == 0)
-    throw Error("[run] micro_batch", "the split for evaluation has only " + std::to_string(samples) + " sequences, fewer than one micro-batch");
+    throw Error("[run] micro_batch", "the split for evaluation has only " + std::to_string(samples) +
+                                         " sequences, fewer than one micro-batch");
   if (samples > 0 && (batches == 0 || batches > whole)) batches = whole;
   if (batches == 0) throw Error("[run] eval_batches", "the data has no end", "say how many micro-batches");
 
@@ -64,4 +65,4 @@ Evaluation Evaluator::run(int64_t batches) {
   return result;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

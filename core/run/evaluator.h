@@ -8,8 +8,8 @@
 namespace kumiki {
 
 struct Evaluation {
-  double loss = 0;           // mean over real tokens, natural logarithm
-  double bits_per_byte = 0;  // 0 if the data has no tokenizer
+  double loss = 0;          // mean over real tokens, natural logarithm
+  double bits_per_byte = 0; // 0 if the data has no tokenizer
   int64_t tokens = 0;
 };
 
@@ -34,4 +34,4 @@ class Evaluator {
 // Puts rows of a batch into a micro-batch of a staging.
 void stage_rows(Staging& staging, int32_t micro, const BatchRows& rows, int64_t row, int64_t n, int64_t sequence);
 
-}  // namespace kumiki
+} // namespace kumiki

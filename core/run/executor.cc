@@ -90,7 +90,7 @@ Executor::Call Executor::resolve(const Action& action) {
   call.workspace = resolve(action.workspace);
   std::vector<km_address> addresses;
   for (const Location& l : action.buffers) addresses.push_back(resolve(l));
-  address_lists_.push_back(std::move(addresses));  // the lists themselves do not move when the outer vector grows
+  address_lists_.push_back(std::move(addresses)); // the lists themselves do not move when the outer vector grows
   call.buffers = address_lists_.back().data();
   return call;
 }
@@ -102,8 +102,7 @@ km_status Executor::call(const Call& call) {
     case StepKind::kPack:
       return call.member->table.pack(call.member->self, call.kernel, call.pack_input, call.buffers[0], call.buffers[1],
                                      device_.queue());
-    case StepKind::kCopy:
-      return device_.copy(call.buffers[1], call.buffers[0], call.bytes, KM_COPY_WITHIN);
+    case StepKind::kCopy: return device_.copy(call.buffers[1], call.buffers[0], call.bytes, KM_COPY_WITHIN);
     case StepKind::kNothing: break;
   }
   return KM_OK;
@@ -111,7 +110,8 @@ km_status Executor::call(const Call& call) {
 
 km_status Executor::feed(const ScheduleEntry& entry, const Staging& staging) {
   const auto upload = [&](uint32_t leaf, const std::byte* from, uint64_t bytes) {
-    return device_.copy(store_.leaf(plan_.leaves[leaf].name), reinterpret_cast<km_address>(from), bytes, KM_COPY_TO_DEVICE);
+    return device_.copy(store_.leaf(plan_.leaves[leaf].name), reinterpret_cast<km_address>(from), bytes,
+                        KM_COPY_TO_DEVICE);
   };
   const size_t micro = static_cast<size_t>(entry.micro);
   for (uint32_t i = 0; i < plan_.leaves.size(); ++i) {
@@ -182,4 +182,4 @@ void Executor::read(const Location& location, void* to, uint64_t bytes) const {
 
 std::vector<ProfileRow> Executor::profile_rows() const { return rows_; }
 
-}  // namespace kumiki
+} // namespace kumiki

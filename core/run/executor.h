@@ -27,7 +27,7 @@ class Staging {
   struct Input {
     uint32_t leaf = 0;
     std::string name;
-    uint64_t bytes = 0;  // of one micro-batch
+    uint64_t bytes = 0; // of one micro-batch
     std::vector<std::byte> memory;
   };
   int32_t micro_batches_;
@@ -97,4 +97,4 @@ class Executor {
   double overhead_ = 0, run_seconds_ = 0;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -18,7 +18,7 @@ void check_data(km_status status, const std::string& title, const std::string& w
   }
 }
 
-}  // namespace
+} // namespace
 
 Feed::Feed(Host& host, Registry& registry, const Config& config, uint32_t split, int64_t vocabulary)
     : sequence_(config.run().sequence) {
@@ -171,4 +171,4 @@ BatchRows Prefetch::get(int64_t first, int64_t n) {
   return rows;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -16,7 +16,7 @@
 namespace kumiki {
 
 struct BatchRows {
-  std::vector<int32_t> tokens, targets, segments;  // [n, sequence]; segments is empty unless the data keeps them
+  std::vector<int32_t> tokens, targets, segments; // [n, sequence]; segments is empty unless the data keeps them
 };
 
 class Feed {
@@ -27,9 +27,9 @@ class Feed {
   Feed(const Feed&) = delete;
   Feed& operator=(const Feed&) = delete;
 
-  int64_t vocabulary() const { return vocabulary_; }  // the largest of the components'
+  int64_t vocabulary() const { return vocabulary_; } // the largest of the components'
   bool segments() const { return segments_; }
-  int64_t samples() const;                            // of one epoch of all; 0 = endless
+  int64_t samples() const; // of one epoch of all; 0 = endless
   // Samples first … first+n-1 of the run. With several components sample s belongs to the one that is furthest behind its
   // weight after s samples, as Megatron-LM blends; ties go to the first. Throws Error.
   void read(int64_t first, int64_t n, BatchRows& rows);
@@ -45,7 +45,7 @@ class Feed {
     void* self = nullptr;
     double weight = 1;
     int64_t samples = 0;
-    int64_t given = 0;  // samples of the blend before blended_
+    int64_t given = 0; // samples of the blend before blended_
   };
   // Which source sample `blended_` has, and moves on by one.
   size_t next_source();
@@ -81,4 +81,4 @@ class Prefetch {
   std::thread thread_;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -17,7 +17,7 @@ size_t whole_characters(const std::string& text) {
   size_t end = text.size();
   for (size_t back = 1; back <= 3 && back <= text.size(); ++back) {
     const unsigned char c = static_cast<unsigned char>(text[text.size() - back]);
-    if ((c & 0xC0) == 0x80) continue;  // a following byte
+    if ((c & 0xC0) == 0x80) continue; // a following byte
     const size_t need = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
     if (need > back) end = text.size() - back;
     break;
@@ -51,10 +51,13 @@ int32_t draw_token(const std::vector<float>& logits, const GenerateOptions& opti
   return order[keep - 1];
 }
 
-}  // namespace
+} // namespace
 
 Generator::Generator(Engine& engine, Store& store)
-    : engine_(engine), store_(store), capacity_(engine.config().run().sequence), chunk_(std::min<int64_t>(64, capacity_)) {
+    : engine_(engine),
+      store_(store),
+      capacity_(engine.config().run().sequence),
+      chunk_(std::min<int64_t>(64, capacity_)) {
   plan(prefill_, KM_MODE_PREFILL, chunk_);
   plan(decode_, KM_MODE_DECODE, 1);
 }
@@ -64,7 +67,7 @@ void Generator::plan(Mode& mode, uint32_t which, int64_t tokens) {
   if (mode.graph->output("logits") == 0) throw Error(engine_.model().title(), "gives no \"logits\" to generate from");
   make_generation_graph(*mode.graph, engine_.chain(), engine_.training_options());
   PlanOptions options;
-  options.prepack = false;  // packing all weights costs more than the few tokens gain
+  options.prepack = false; // packing all weights costs more than the few tokens gain
   mode.plan = make_plan(*mode.graph, engine_.chain(), options);
   store_.add(mode.plan);
 }
@@ -106,7 +109,8 @@ std::string Generator::run(const std::string& prompt, const GenerateOptions& opt
                            const std::function<void(const std::string&)>& each) {
   Feed* data = engine_.feed();
   if (!data || !data->has_tokenizer())
-    throw Error("generate", "the data of this run has no tokenizer", "use = \"text\" has one (bytes, or a SentencePiece model)");
+    throw Error("generate", "the data of this run has no tokenizer",
+                "use = \"text\" has one (bytes, or a SentencePiece model)");
   const km_tokenizer& tokenizer = data->tokenizer();
   void* self = data->tokenizer_self();
 
@@ -149,4 +153,4 @@ std::string Generator::run(const std::string& prompt, const GenerateOptions& opt
   return text;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

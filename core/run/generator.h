@@ -13,9 +13,9 @@
 namespace kumiki {
 
 struct GenerateOptions {
-  int64_t tokens = 200;      // at most; ends at the end-of-document token
-  double temperature = 0.8;  // 0: the likeliest token
-  int64_t top_k = 40;        // 0: all
+  int64_t tokens = 200;     // at most; ends at the end-of-document token
+  double temperature = 0.8; // 0: the likeliest token
+  int64_t top_k = 40;       // 0: all
   uint64_t seed = 1;
 };
 
@@ -48,9 +48,9 @@ class Generator {
   int64_t capacity_;
   int64_t chunk_;
   Mode prefill_, decode_;
-  Mode* ready_ = nullptr;  // whose head has run last
-  int64_t past_ = 0;       // tokens in the caches
+  Mode* ready_ = nullptr; // whose head has run last
+  int64_t past_ = 0;      // tokens in the caches
   std::vector<float> logits_;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

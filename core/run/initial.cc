@@ -8,13 +8,13 @@
 namespace kumiki {
 namespace {
 
-constexpr int64_t kChunk = 1 << 16;  // elements of one task
+constexpr int64_t kChunk = 1 << 16; // elements of one task
 
 struct Draws {
   uint64_t seed = 0;
   uint64_t purpose = 0;
   double std = 0;
-  int64_t first = 0;  // element that out[0] is
+  int64_t first = 0; // element that out[0] is
   int64_t elements = 0;
   float* out = nullptr;
 };
@@ -31,10 +31,10 @@ void draw(void* context, uint32_t task, uint32_t) {
   }
 }
 
-}  // namespace
+} // namespace
 
 void initialize_parameters(const Graph& graph, uint64_t seed, Store& store, Pool& pool) {
-  constexpr int64_t kStage = kChunk * 64;  // elements that are made before they are copied to the device
+  constexpr int64_t kStage = kChunk * 64; // elements that are made before they are copied to the device
   std::vector<float> stage;
   for (ValueId id : graph.parameters()) {
     const Value& v = graph.value(id);
@@ -53,4 +53,4 @@ void initialize_parameters(const Graph& graph, uint64_t seed, Store& store, Pool
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -11,4 +11,4 @@ namespace kumiki {
 // Fills every parameter of the graph in the store.
 void initialize_parameters(const Graph& graph, uint64_t seed, Store& store, Pool& pool);
 
-}  // namespace kumiki
+} // namespace kumiki

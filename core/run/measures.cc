@@ -35,7 +35,8 @@ void Measures::failed(Sink& sink) {
 
 void Measures::step(const std::vector<km_metric>& metrics) {
   for (Sink& sink : sinks_)
-    if (sink.self && sink.table.step(sink.self, metrics.data(), static_cast<uint32_t>(metrics.size())) != KM_OK) failed(sink);
+    if (sink.self && sink.table.step(sink.self, metrics.data(), static_cast<uint32_t>(metrics.size())) != KM_OK)
+      failed(sink);
 }
 
 void Measures::event(int64_t step, const char* kind, const std::string& text) {
@@ -43,4 +44,4 @@ void Measures::event(int64_t step, const char* kind, const std::string& text) {
     if (sink.self && sink.table.event && sink.table.event(sink.self, step, kind, text.c_str()) != KM_OK) failed(sink);
 }
 
-}  // namespace kumiki
+} // namespace kumiki

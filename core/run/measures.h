@@ -33,4 +33,4 @@ class Measures {
   std::vector<Sink> sinks_;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

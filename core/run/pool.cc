@@ -44,7 +44,7 @@ bool spin_until(const Done& done) {
   }
 }
 
-}  // namespace
+} // namespace
 
 std::vector<int> allowed_cores() {
   std::vector<int> cores;
@@ -59,7 +59,7 @@ std::vector<int> allowed_cores() {
 
 void flush_denormals() {
 #if defined(__x86_64__)
-  _mm_setcsr(_mm_getcsr() | 0x8040);  // FTZ | DAZ
+  _mm_setcsr(_mm_getcsr() | 0x8040); // FTZ | DAZ
 #elif defined(__aarch64__)
   uint64_t fpcr;
   asm volatile("mrs %0, fpcr" : "=r"(fpcr));
@@ -117,7 +117,7 @@ void Pool::work(uint32_t worker) {
 void Pool::start() {
   next_.store(0, std::memory_order_relaxed);
   busy_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1);  // sequentially consistent, so that either we see the sleeper or it sees the number
+  generation_.fetch_add(1); // sequentially consistent, so that either we see the sleeper or it sees the number
   if (!spin_ || sleepers_.load() != 0) generation_.notify_all();
 }
 
@@ -179,17 +179,16 @@ void Pool::barrier() {
 
 const km_parallel* Pool::service() {
   static const km_parallel table = {
-      sizeof(km_parallel), 0,
+      sizeof(km_parallel),
+      0,
       [](const km_host* host) { return Host::from(host)->context<Pool>()->threads(); },
       [](const km_host* host, uint32_t tasks, km_task task, void* context) {
         Host::from(host)->context<Pool>()->run(tasks, task, context);
       },
-      [](const km_host* host, km_task task, void* context) {
-        Host::from(host)->context<Pool>()->each(task, context);
-      },
+      [](const km_host* host, km_task task, void* context) { Host::from(host)->context<Pool>()->each(task, context); },
       [](const km_host* host) { Host::from(host)->context<Pool>()->barrier(); },
   };
   return &table;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -57,4 +57,4 @@ std::vector<int> allowed_cores();
 // Flushes denormals to zero in the calling thread: they cost a hundred cycles each and carry nothing here.
 void flush_denormals();
 
-}  // namespace kumiki
+} // namespace kumiki

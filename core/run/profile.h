@@ -12,4 +12,4 @@ namespace kumiki {
 // what the executor spent outside of kernels.
 std::string profile_table(const Executor& executor);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -11,7 +11,7 @@ std::string shape_text(const Shape& shape) {
   return text + "]";
 }
 
-}  // namespace
+} // namespace
 
 std::vector<Slice> leaf_slices(const Store& store) {
   std::vector<Slice> slices;
@@ -38,9 +38,11 @@ void load_leaves(const CheckpointReader& reader, Store& store) {
     // A checkpoint that was imported has weights and no optimizer state: that begins at zero.
     if (!stored && leaf.kind == ValueKind::kState && reader.state().step == 0) continue;
     std::string wrong;
-    if (!stored) wrong = "has no tensor " + leaf.name;
+    if (!stored)
+      wrong = "has no tensor " + leaf.name;
     else if (stored->shape != leaf.type.shape)
-      wrong = leaf.name + " is " + shape_text(stored->shape) + " there, " + shape_text(leaf.type.shape) + " in this configuration";
+      wrong = leaf.name + " is " + shape_text(stored->shape) + " there, " + shape_text(leaf.type.shape) +
+              " in this configuration";
     if (!wrong.empty()) {
       Error error(reader.folder(), wrong, "the [model] and [optimizer] tables must be those of the run that saved it");
       error.exit_code = 4;
@@ -52,4 +54,4 @@ void load_leaves(const CheckpointReader& reader, Store& store) {
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -14,4 +14,4 @@ std::vector<Slice> leaf_slices(const Store& store);
 // Fills all saved leaves of the store. Throws Error (exit code 4) naming what the checkpoint lacks or has in another shape.
 void load_leaves(const CheckpointReader& reader, Store& store);
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -17,4 +17,4 @@ double learning_rate(const OptimizerSettings& settings, int64_t step, int64_t st
 // Sequences of the update that begins after `tokens` tokens: a multiple of `unit`, growing linearly from start to end.
 int64_t global_batch(const GlobalBatch& settings, int64_t tokens, int64_t unit);
 
-}  // namespace kumiki
+} // namespace kumiki

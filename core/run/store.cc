@@ -45,4 +45,4 @@ km_address Store::leaf(const std::string& name) const {
   return it->second.address;
 }
 
-}  // namespace kumiki
+} // namespace kumiki

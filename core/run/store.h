@@ -25,7 +25,7 @@ class Store {
 
   km_address leaf(const std::string& name) const;
   km_address arena() const { return arena_; }
-  const std::vector<Leaf>& leaves() const { return leaves_; }  // in order of their first naming
+  const std::vector<Leaf>& leaves() const { return leaves_; } // in order of their first naming
   Device& device() const { return device_; }
   void zero(const std::string& name);
 
@@ -42,4 +42,4 @@ class Store {
   uint64_t arena_bytes_ = 0;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -51,8 +51,12 @@ class Signals {
 class Trainer {
  public:
   Trainer(const Config& config, Registry& registry, const TrainOptions& options)
-      : config_(config), options_(options), begin_(real_clock().seconds()), folder_(run_folder(config)),
-        engine_(registry, config, {}), store_(engine_.chain().device()) {}
+      : config_(config),
+        options_(options),
+        begin_(real_clock().seconds()),
+        folder_(run_folder(config)),
+        engine_(registry, config, {}),
+        store_(engine_.chain().device()) {}
 
   int run() {
     open_folder();
@@ -68,12 +72,15 @@ class Trainer {
     checkpoints_ = folder_ + "/checkpoints";
     const std::string latest = latest_checkpoint(real_fs(), checkpoints_);
     if (options_.resume) {
-      if (latest.empty()) log_info("no checkpoint in " + checkpoints_ + ": starting at step 0");
-      else reader_ = std::make_unique<CheckpointReader>(real_fs(), latest);
+      if (latest.empty())
+        log_info("no checkpoint in " + checkpoints_ + ": starting at step 0");
+      else
+        reader_ = std::make_unique<CheckpointReader>(real_fs(), latest);
     } else if (!latest.empty()) {
       if (!options_.fresh)
-        throw Error(checkpoints_, "an earlier run of this name has checkpoints",
-                    "go on with --resume, start over with --fresh (removes them), or give another name: --set run.name=…");
+        throw Error(
+            checkpoints_, "an earlier run of this name has checkpoints",
+            "go on with --resume, start over with --fresh (removes them), or give another name: --set run.name=…");
       real_fs().remove(checkpoints_);
     }
     real_fs().make_folders(folder_);
@@ -87,9 +94,10 @@ class Trainer {
     const RunSettings& run = config_.run();
     for (int64_t sequences : {run.global_batch.start, run.global_batch.end}) {
       if (sequences % run.micro_batch == 0) continue;
-      throw config_.table("run").error("global_batch", std::to_string(sequences) + " sequences are no multiple of micro_batch = " +
-                                                           std::to_string(run.micro_batch),
-                                       "make it one, or take another micro_batch");
+      throw config_.table("run").error(
+          "global_batch",
+          std::to_string(sequences) + " sequences are no multiple of micro_batch = " + std::to_string(run.micro_batch),
+          "make it one, or take another micro_batch");
     }
     optimizer_ = engine_.open_optimizer();
     graph_ = engine_.model().build(engine_.shape(KM_MODE_TRAIN, run.micro_batch), engine_.chain());
@@ -99,7 +107,8 @@ class Trainer {
     make_training_graph(*graph_, *optimizer_, engine_.chain(), engine_.training_options());
     plan_ = make_plan(*graph_, engine_.chain(), training_plan_options(config_));
     store_.add(plan_);
-    if (run.sample_every > 0 && engine_.feed()->has_tokenizer()) generator_ = std::make_unique<Generator>(engine_, store_);
+    if (run.sample_every > 0 && engine_.feed()->has_tokenizer())
+      generator_ = std::make_unique<Generator>(engine_, store_);
     store_.finish();
     executor_ = std::make_unique<Executor>(plan_, engine_.chain(), store_);
     executor_->profile(options_.profile);
@@ -120,19 +129,21 @@ class Trainer {
     writer_options.folder = checkpoints_;
     writer_options.keep = config_.checkpoint().keep;
     writer_ = std::make_unique<CheckpointWriter>(real_fs(), real_clock(), writer_options);
-    const km_run_info info = {sizeof info, 0, config_.run().name.c_str(), folder_.c_str(), step_ + 1, config_.run().steps,
-                              parameters_};
+    const km_run_info info = {sizeof info,         0,          config_.run().name.c_str(), folder_.c_str(), step_ + 1,
+                              config_.run().steps, parameters_};
     measures_ = std::make_unique<Measures>(engine_.host(), engine_.registry(), config_, info);
   }
 
   void announce() {
     std::string kernels;
     std::map<std::string, std::string> ops_of;
-    for (const auto& [op, member] : engine_.chain().chosen()) ops_of[member] += (ops_of[member].empty() ? "" : ", ") + op;
+    for (const auto& [op, member] : engine_.chain().chosen())
+      ops_of[member] += (ops_of[member].empty() ? "" : ", ") + op;
     for (const auto& [member, ops] : ops_of) log_debug(member + ": " + ops);
     for (const KernelChain::Member& m : engine_.chain().members()) kernels += (kernels.empty() ? "" : " > ") + m.plugin;
     char text[512];
-    std::snprintf(text, sizeof text, "%s: %.2f M parameters, %s, %u threads, kernels %s, %.2f GB planned, ready in %.2f s",
+    std::snprintf(text, sizeof text,
+                  "%s: %.2f M parameters, %s, %u threads, kernels %s, %.2f GB planned, ready in %.2f s",
                   config_.run().name.c_str(), static_cast<double>(parameters_) * 1e-6, config_.run().compute.c_str(),
                   engine_.pool().threads(), kernels.c_str(),
                   static_cast<double>(plan_.leaf_bytes() + plan_.arena.bytes) * 1e-9, real_clock().seconds() - begin_);
@@ -152,12 +163,14 @@ class Trainer {
       const BatchRows rows = prefetch.get(sample_, sequences);
       const double data_seconds = real_clock().seconds() - begin;
       // What the next step will read: known now, because a batch's tokens are known.
-      if (step_ + 1 < run.steps) prefetch.ahead(sample_ + sequences, next_global_batch(tokens_ + sequences * run.sequence));
+      if (step_ + 1 < run.steps)
+        prefetch.ahead(sample_ + sequences, next_global_batch(tokens_ + sequences * run.sequence));
 
       const double rate = learning_rate(config_.optimizer(), step_ + 1, run.steps);
       stage(rows, sequences, rate);
       if (executor_->run(one_rank_schedule(static_cast<int32_t>(sequences / run.micro_batch)), *staging_) != KM_OK)
-        throw Error("step " + std::to_string(step_ + 1), "failed in " + executor_->failed() + ": " + Host::take_error());
+        throw Error("step " + std::to_string(step_ + 1),
+                    "failed in " + executor_->failed() + ": " + Host::take_error());
 
       const double count = executor_->scalar("tokens");
       const double loss = count > 0 ? static_cast<double>(executor_->scalar("loss")) / count : 0;
@@ -260,7 +273,8 @@ class Trainer {
   std::string why_stop() {
     if (stop_signal != 0) return std::string("signal ") + strsignal(stop_signal);
     if (real_fs().exists(folder_ + "/stop")) return "file " + folder_ + "/stop";
-    if (config_.run().max_wall > 0 && real_clock().seconds() - begin_ > config_.run().max_wall) return "run.max_wall is over";
+    if (config_.run().max_wall > 0 && real_clock().seconds() - begin_ > config_.run().max_wall)
+      return "run.max_wall is over";
     return "";
   }
 
@@ -306,7 +320,7 @@ class Trainer {
   int skipped_ = 0;
 };
 
-}  // namespace
+} // namespace
 
 PlanOptions training_plan_options(const Config& config) {
   PlanOptions options;
@@ -320,4 +334,4 @@ int train(const Config& config, Registry& registry, const TrainOptions& options)
   return Trainer(config, registry, options).run();
 }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -10,13 +10,13 @@
 
 namespace kumiki {
 
-inline constexpr int kExitStopped = 85;  // stopped by a signal, a stop file or run.max_wall; a checkpoint was saved
-inline constexpr int kExitNumeric = 5;   // loss or gradients are not finite
+inline constexpr int kExitStopped = 85; // stopped by a signal, a stop file or run.max_wall; a checkpoint was saved
+inline constexpr int kExitNumeric = 5;  // loss or gradients are not finite
 
 struct TrainOptions {
   bool resume = false;
-  bool fresh = false;    // remove the checkpoints of an earlier run of this name
-  bool profile = false;  // time each step of the plan; prints a table at the end
+  bool fresh = false;   // remove the checkpoints of an earlier run of this name
+  bool profile = false; // time each step of the plan; prints a table at the end
 };
 
 // Runs the configuration to its last step. Returns the exit code; throws Error.
@@ -32,4 +32,4 @@ PlanOptions training_plan_options(const Config& config);
 // runs/NAME of a configuration.
 std::string run_folder(const Config& config);
 
-}  // namespace kumiki
+} // namespace kumiki

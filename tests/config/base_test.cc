@@ -144,8 +144,8 @@ TEST_CASE("what the file system refuses is an Error with the path and exit code 
   Fs& fs = real_fs();
   const std::string absent = folder / "absent/x", file = folder.write("file", "1");
   const std::vector<std::function<void()>> attempts = {
-      [&] { fs.create(absent); },      [&] { fs.map(absent); },        [&] { fs.read(absent); },
-      [&] { fs.read(folder.path()); }, [&] { fs.file_bytes(absent); }, [&] { fs.list(absent); },
+      [&] { fs.create(absent); },       [&] { fs.map(absent); },         [&] { fs.read(absent); },
+      [&] { fs.read(folder.path()); },  [&] { fs.file_bytes(absent); },  [&] { fs.list(absent); },
       [&] { fs.rename(absent, file); }, [&] { fs.sync_folder(absent); }, [&] { fs.make_folders(file + "/x"); },
   };
   for (size_t i = 0; i < attempts.size(); ++i) {

@@ -9,10 +9,11 @@
 using namespace kumiki;
 
 TEST_CASE("an error names file, line and column, shows the line with a caret, and says what was meant") {
-  CHECK(error_of("[run]\n  stpes = 4\n") == "a.toml:2:3: [run] has no key \"stpes\"\n"
-                                           "  2 |   stpes = 4\n"
-                                           "    |   ^^^^^\n"
-                                           "  did you mean \"steps\"?");
+  CHECK(error_of("[run]\n  stpes = 4\n") ==
+        "a.toml:2:3: [run] has no key \"stpes\"\n"
+        "  2 |   stpes = 4\n"
+        "    |   ^^^^^\n"
+        "  did you mean \"steps\"?");
   CHECK(error_of("[run]\nsteps = [\n") ==
         "a.toml:2:11: not valid TOML: Error while parsing array: encountered end-of-file\n"
         "  2 | steps = [\n    |          ^");

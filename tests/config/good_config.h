@@ -45,4 +45,4 @@ inline std::string error_of(const std::string& text, const std::vector<std::stri
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-}  // namespace kumiki
+} // namespace kumiki

@@ -19,7 +19,7 @@ TEST_CASE("flush_log returns when every line of every thread is written, whole a
   const int saved = ::dup(2), file = ::open(path.c_str(), O_WRONLY | O_CREAT, 0600);
   REQUIRE(::dup2(file, 2) == 2);
   set_log_prefix("rank 3: ");
-  constexpr int kThreads = 4, kLines = 3000;  // more than the queue holds
+  constexpr int kThreads = 4, kLines = 3000; // more than the queue holds
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([t] {

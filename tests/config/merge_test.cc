@@ -15,7 +15,7 @@ std::vector<std::string> names(const std::vector<ComponentUse>& components) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("what the file says wins over what it extends, and the later of two files over the earlier") {
   const TempFolder folder;

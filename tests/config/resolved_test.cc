@@ -24,7 +24,7 @@ const std::vector<km_option>* lookup(const std::string& kind, const std::string&
   return kind == "data" && name == "text" ? &kTextOptions : nullptr;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("the resolved configuration loads again to the same values, from another folder") {
   const TempFolder folder;
@@ -39,8 +39,8 @@ path = ["./acme.so", "other.so"]
 sha256 = { "acme.so" = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" }
 )");
   folder.write("inner/acme.so", "not loaded here");
-  const Config first = Config::load(path, {"run.global_batch={start=2,end=64,tokens=1e9}", "run.name=木 \"1\"",
-                                           "parallel.pipeline.degree=2"});
+  const Config first = Config::load(
+      path, {"run.global_batch={start=2,end=64,tokens=1e9}", "run.name=木 \"1\"", "parallel.pipeline.degree=2"});
   const std::string text = first.to_toml(lookup);
   CAPTURE(text);
   const Config second = Config::load(folder.write("runs/x/config.toml", text));

@@ -38,4 +38,4 @@ class TempFolder {
   std::string path_;
 };
 
-}  // namespace kumiki
+} // namespace kumiki

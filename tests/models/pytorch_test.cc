@@ -76,8 +76,8 @@ TEST_CASE("ten steps of training give PyTorch's losses, norms and gradients") {
       INFO(name << " " << optimizer_name);
       std::map<std::string, std::string> options;
       for (const auto& [key, value] : expected["options"].items()) options[key] = value.dump();
-      const Component optimizer("plugins/optimizers/standard/" + optimizer_name + "/" + optimizer_name + ".so", "optimizer",
-                                options);
+      const Component optimizer("plugins/optimizers/standard/" + optimizer_name + "/" + optimizer_name + ".so",
+                                "optimizer", options);
       const Component kernels(kReference, "kernels");
 
       Graph graph;

@@ -30,7 +30,7 @@ OptionValues values_of(const std::string& model, const std::vector<std::string>&
   return OptionValues("model m", "model", declared, config_of(model, sets).table("model"));
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("defaults stand in for what the user left out, in the order of the declaration") {
   const OptionValues values = values_of("");

@@ -29,7 +29,7 @@ std::map<std::string, std::string> sections(const std::string& text) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("docs/configuration.md is what the core and the plugins declare") {
   ::setenv("KUMIKI_PLUGINS", "plugins", 1);

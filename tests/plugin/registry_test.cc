@@ -187,9 +187,9 @@ TEST_CASE("a file is looked for beside the file that names it, then in the folde
   registry.add_file("./own.so", own.path());
   registry.add_file("sample.so", own.path());
   CHECK(registry.plugins().size() == 2);
-  CHECK_THROWS_WITH(registry.add_file("absent.so", own.path(), "a.toml:3:1"),
-                    "a.toml:3:1: there is no plugin file absent.so\n  looked for " + own / "absent.so" + ", " +
-                        folder / "absent.so");
+  CHECK_THROWS_WITH(
+      registry.add_file("absent.so", own.path(), "a.toml:3:1"),
+      "a.toml:3:1: there is no plugin file absent.so\n  looked for " + own / "absent.so" + ", " + folder / "absent.so");
 }
 
 TEST_CASE("a pin refuses another content") {

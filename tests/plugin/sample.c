@@ -55,10 +55,11 @@ typedef struct larger_plugin {
 } larger_plugin;
 
 static void later(void) {}
-static const larger_metrics table = {
-    {SAMPLE == TABLE_TOO_SMALL ? 24u : SAMPLE == LARGER_STRUCTS ? sizeof(larger_metrics) : sizeof(km_metrics), 0, open_sample,
-     close_sample, step, event},
-    later};
+static const larger_metrics table = {{SAMPLE == TABLE_TOO_SMALL  ? 24u
+                                      : SAMPLE == LARGER_STRUCTS ? sizeof(larger_metrics)
+                                                                 : sizeof(km_metrics),
+                                      0, open_sample, close_sample, step, event},
+                                     later};
 
 static const larger_option options[] = {
     {{"size", KM_OPTION_I64, 0, "4", 1, 8, NULL, "how large"}, 1},
@@ -83,11 +84,18 @@ static const km_component plain_components[] = {
 };
 
 static const larger_plugin plugin = {
-    {SAMPLE == PLUGIN_TOO_SMALL ? 40u : SAMPLE == LARGER_STRUCTS ? sizeof(larger_plugin) : sizeof(km_plugin),
-     SAMPLE == MINOR_TOO_NEW || SAMPLE == NEGOTIATES_NOTHING ? 99u : KM_ABI_MINOR, "samples", "1.0", "the tests", "Apache-2.0",
-     SAMPLE == LARGER_STRUCTS ? &components[0].known : plain_components, 2,
-     SAMPLE == LARGER_STRUCTS ? sizeof(larger_component) : SAMPLE == COMPONENT_TOO_SMALL ? 40u : sizeof(km_component),
-     SAMPLE == LARGER_STRUCTS ? sizeof(larger_option) : SAMPLE == OPTION_TOO_SMALL ? 48u : sizeof(km_option), 0},
+    {SAMPLE == PLUGIN_TOO_SMALL ? 40u
+     : SAMPLE == LARGER_STRUCTS ? sizeof(larger_plugin)
+                                : sizeof(km_plugin),
+     SAMPLE == MINOR_TOO_NEW || SAMPLE == NEGOTIATES_NOTHING ? 99u : KM_ABI_MINOR, "samples", "1.0", "the tests",
+     "Apache-2.0", SAMPLE == LARGER_STRUCTS ? &components[0].known : plain_components, 2,
+     SAMPLE == LARGER_STRUCTS        ? sizeof(larger_component)
+     : SAMPLE == COMPONENT_TOO_SMALL ? 40u
+                                     : sizeof(km_component),
+     SAMPLE == LARGER_STRUCTS     ? sizeof(larger_option)
+     : SAMPLE == OPTION_TOO_SMALL ? 48u
+                                  : sizeof(km_option),
+     0},
     {7, 8}};
 
 #if SAMPLE == MAJOR_TOO_NEW

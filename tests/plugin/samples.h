@@ -11,7 +11,7 @@
 namespace kumiki {
 
 inline std::string sample_path(const std::string& name) {
-  const char* folder = std::getenv("KUMIKI_SAMPLE_PLUGINS");  // set where the tests run outside of the build tool
+  const char* folder = std::getenv("KUMIKI_SAMPLE_PLUGINS"); // set where the tests run outside of the build tool
   return std::string(folder ? folder : "tests/plugin") + "/" + name + ".so";
 }
 
@@ -33,4 +33,4 @@ std::string error_text(Function function) {
   }
 }
 
-}  // namespace kumiki
+} // namespace kumiki
