@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "core/base/clock.h"
+#include "core/base/cores.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/checkpoint/checkpoint.h"
@@ -131,7 +132,10 @@ void CheckpointWriter::save(const RunState& state, const std::vector<Slice>& sli
   report.folder = path_in(job.options.folder, checkpoint_name(state.step));
   report.copy_seconds = work_->clock.seconds() - start;
   work_->finished.store(false, std::memory_order_relaxed);
-  work_->thread = std::thread([work = work_.get(), report] { work->write(report); });
+  work_->thread = std::thread([work = work_.get(), report] {
+    run_on_any_core();
+    work->write(report);
+  });
 }
 
 } // namespace kumiki

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/base/cores.h"
 #include "core/graph/graph.h"
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
@@ -67,7 +68,7 @@ void show_processor() {
             proc_value("/proc/cpuinfo", "CPU part");
   row("processor", model);
   row("cores", std::to_string(physical_cores()) + " (" + std::to_string(std::thread::hardware_concurrency()) +
-                   " threads), " + std::to_string(allowed_cores().size()) + " for this process");
+                   " threads), " + std::to_string(process_cores().size()) + " for this process");
   for (int i = 0; i < 8; ++i) {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
     const std::string size = first_line(folder + "size");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/cores.h"
 #include "core/base/error.h"
 
 namespace kumiki {
@@ -123,6 +124,7 @@ Prefetch::~Prefetch() {
 }
 
 void Prefetch::work() {
+  run_on_any_core();
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return stop_ || (wanted_ && !ready_); });

@@ -1,14 +1,12 @@
 #include "core/run/pool.h"
 
-#include <pthread.h>
-#include <sched.h>
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 #include <chrono>
 
+#include "core/base/cores.h"
 #include "core/plugin/host.h"
 
 namespace kumiki {
@@ -20,13 +18,6 @@ void pause() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
-}
-
-void pin_to(int core) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(core, &set);
-  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 
 constexpr auto kSpin = std::chrono::microseconds(50);
@@ -46,17 +37,6 @@ bool spin_until(const Done& done) {
 
 } // namespace
 
-std::vector<int> allowed_cores() {
-  std::vector<int> cores;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0)
-    for (int i = 0; i < CPU_SETSIZE; ++i)
-      if (CPU_ISSET(i, &set)) cores.push_back(i);
-  if (cores.empty()) cores.push_back(0);
-  return cores;
-}
-
 void flush_denormals() {
 #if defined(__x86_64__)
   _mm_setcsr(_mm_getcsr() | 0x8040); // FTZ | DAZ
@@ -68,15 +48,16 @@ void flush_denormals() {
 }
 
 Pool::Pool(uint32_t threads, bool pin) {
-  const std::vector<int> cores = allowed_cores();
+  const std::vector<int>& cores = process_cores();
   if (threads == 0) threads = static_cast<uint32_t>(cores.size());
   // More threads than cores: pinning and spinning would only keep others from running.
   if (threads > cores.size()) pin = spin_ = false;
   flush_denormals();
-  if (pin) pin_to(cores[0]);
+  pinned_ = pin;
+  if (pin) run_on_core(cores[0]);
   for (uint32_t w = 1; w < threads; ++w) {
     workers_.emplace_back([this, w, pin, core = cores[w % cores.size()]] {
-      if (pin) pin_to(core);
+      if (pin) run_on_core(core);
       flush_denormals();
       work(w);
     });
@@ -88,6 +69,7 @@ Pool::~Pool() {
   generation_.fetch_add(1);
   generation_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  if (pinned_) run_on_any_core();
 }
 
 void Pool::drain(uint32_t worker) {

@@ -13,7 +13,7 @@ namespace kumiki {
 
 class Pool {
  public:
-  // `threads` in all, 0 = as many as cores that this process may use. Pins thread i to the i-th of them if `pin`; the
+  // `threads` in all, 0 = as many as cores that this process may use. Pins thread i to the i-th of them if `pin` (the caller until the pool is gone); the
   // caller becomes worker 0. Each worker flushes denormals to zero.
   explicit Pool(uint32_t threads = 0, bool pin = true);
   ~Pool();
@@ -38,6 +38,7 @@ class Pool {
 
   std::vector<std::thread> workers_;
   bool spin_ = true;
+  bool pinned_ = false;
   // What is being run: written by the caller before generation_ is raised, read by workers after they see it.
   km_task task_ = nullptr;
   void* context_ = nullptr;
@@ -52,8 +53,6 @@ class Pool {
   std::atomic<bool> stop_{false};
 };
 
-// Cores that this process may run on, in order.
-std::vector<int> allowed_cores();
 // Flushes denormals to zero in the calling thread: they cost a hundred cycles each and carry nothing here.
 void flush_denormals();
 

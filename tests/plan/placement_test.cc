@@ -55,7 +55,7 @@ std::vector<Interval> training_pattern(std::mt19937& random, int32_t layers) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("random intervals never overlap in time and place") {
   std::mt19937 random(1);

@@ -8,7 +8,7 @@
 #include "tests/run/rig.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define COUNTS 0  // the sanitizer has the place of malloc
+#define COUNTS 0 // the sanitizer has the place of malloc
 #else
 #define COUNTS 1
 #endif
@@ -16,7 +16,7 @@
 namespace {
 std::atomic<bool> counting{false};
 std::atomic<long> calls{0};
-}  // namespace
+} // namespace
 
 #if COUNTS
 // glibc's own, under the names that its malloc hooks are documented to be replaced through.
@@ -66,7 +66,7 @@ TEST_CASE("a step allocates nothing once it is planned") {
         counting = true;
         Rig rig(tiny(model, kernels, {"run.threads=3", std::string("run.compute=") + compute}));
         counting = false;
-        REQUIRE(calls > 100);  // it does count
+        REQUIRE(calls > 100); // it does count
         rig.step();
         rig.stage();
         const std::vector<ScheduleEntry> schedule = rig.schedule();

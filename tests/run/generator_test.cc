@@ -14,7 +14,7 @@ using namespace kumiki::test;
 
 TEST_CASE("logits with the cache are those of the whole pass") {
   ::setenv("KUMIKI_PLUGINS", "plugins", 0);
-  constexpr int32_t kSequence = 72;  // prefill takes chunks of 64
+  constexpr int32_t kSequence = 72; // prefill takes chunks of 64
   for (const char* model : {"gpt dropout", "gpt untied", "llama"}) {
     for (const char* kernels : {"\"reference\"", "\"generic\", \"reference\""}) {
       const Config config = tiny(model, kernels, {"run.sequence=" + std::to_string(kSequence)});

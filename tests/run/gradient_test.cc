@@ -29,7 +29,7 @@ double slope(Rig& rig, const std::string& name, const std::vector<float>& at, co
   return (4 * half - whole) / 3;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("gradients are finite differences of the loss") {
   for (const char* model : {"gpt dropout", "gpt untied", "llama"}) {
@@ -62,8 +62,7 @@ TEST_CASE("gradients are finite differences of the loss") {
         std::vector<double> direction(g.size(), 0.0);
         direction[i] = 1;
         CAPTURE(i);
-        CHECK(slope(rig, name, at, direction, 0.04) ==
-              Approx(static_cast<double>(g[i])).epsilon(2e-3).margin(1.5e-3));
+        CHECK(slope(rig, name, at, direction, 0.04) == Approx(static_cast<double>(g[i])).epsilon(2e-3).margin(1.5e-3));
       }
     }
     // Nearly all parameters matter; key biases of gpt do not (softmax does not see them).

@@ -19,7 +19,7 @@ const uint32_t kThreads[] = {1, 2, 5};
 struct Counts {
   explicit Counts(uint32_t n) : of(n) {}
   std::vector<std::atomic<uint32_t>> of;
-  std::atomic<uint32_t> strangers{0};  // calls with a worker that does not exist
+  std::atomic<uint32_t> strangers{0}; // calls with a worker that does not exist
   uint32_t workers = 0;
 };
 
@@ -30,7 +30,7 @@ void count(void* context, uint32_t task, uint32_t worker) {
   if (worker >= counts.workers) counts.strangers.fetch_add(1);
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("every task runs once, by a worker of the pool") {
   for (uint32_t threads : kThreads) {
@@ -58,8 +58,9 @@ TEST_CASE("what tasks wrote is seen after run, thousands of times over") {
       uint64_t of[7] = {};
     } sums;
     constexpr uint64_t kRuns = 4000;
-    for (uint64_t i = 0; i < kRuns; ++i)  // plain memory: a race would show under TSan, a lost task in the sums
-      pool.run(7, [](void* c, uint32_t task, uint32_t) { static_cast<Sums*>(c)->of[task] += task + 1; }, &sums);
+    for (uint64_t i = 0; i < kRuns; ++i) // plain memory: a race would show under TSan, a lost task in the sums
+      pool.run(
+          7, [](void* c, uint32_t task, uint32_t) { static_cast<Sums*>(c)->of[task] += task + 1; }, &sums);
     CAPTURE(threads);
     for (uint64_t t = 0; t < 7; ++t) CHECK(sums.of[t] == kRuns * (t + 1));
   }
@@ -68,7 +69,7 @@ TEST_CASE("what tasks wrote is seen after run, thousands of times over") {
 TEST_CASE("workers that fell asleep wake up again") {
   Pool pool(2);
   for (int i = 0; i < 20; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // longer than they spin
+    std::this_thread::sleep_for(std::chrono::milliseconds(1)); // longer than they spin
     Counts counts(3);
     counts.workers = 2;
     pool.run(3, count, &counts);
@@ -107,7 +108,7 @@ TEST_CASE("the barrier parts phases") {
     Pool pool(threads);
     struct Phases {
       Pool* pool;
-      std::vector<uint32_t> at;  // phase that a worker has written, plain memory
+      std::vector<uint32_t> at; // phase that a worker has written, plain memory
       std::atomic<uint32_t> wrong{0};
     } phases{&pool, std::vector<uint32_t>(threads, 0), {}};
     const auto task = [](void* c, uint32_t, uint32_t worker) {

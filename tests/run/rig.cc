@@ -10,11 +10,12 @@
 namespace kumiki::test {
 
 Config tiny(const std::string& model, const std::string& kernels, const std::vector<std::string>& sets) {
-  const std::string text = "[run]\nsteps = 10\nsequence = 16\nmicro_batch = 2\n"
-                           "global_batch = 4\nthreads = 1\n[model]\n" +
-                           model_table(model) + "[kernels]\nuse = [" + kernels +
-                           "]\n[optimizer]\nuse = \"adamw\"\nlearning_rate = 1e-3\n"
-                           "[[data]]\nuse = \"synthetic\"\nvocabulary = 40\n";
+  const std::string text =
+      "[run]\nsteps = 10\nsequence = 16\nmicro_batch = 2\n"
+      "global_batch = 4\nthreads = 1\n[model]\n" +
+      model_table(model) + "[kernels]\nuse = [" + kernels +
+      "]\n[optimizer]\nuse = \"adamw\"\nlearning_rate = 1e-3\n"
+      "[[data]]\nuse = \"synthetic\"\nvocabulary = 40\n";
   return Config::parse(text, "tiny.toml", sets);
 }
 
@@ -117,4 +118,4 @@ void stir(const Graph& graph, Store& store, double deviation) {
   }
 }
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

@@ -69,4 +69,4 @@ class Rig {
 // Adds normal draws to all parameters in a store.
 void stir(const Graph& graph, Store& store, double deviation);
 
-}  // namespace kumiki::test
+} // namespace kumiki::test

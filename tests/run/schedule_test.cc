@@ -15,14 +15,26 @@ TEST_CASE("the learning rate at the ends and turns of each schedule") {
   constexpr double kPeak = 1.0, kMinimum = 0.1;
   const Row rows[] = {
       // warm-up is the same for all: peak/warmup at the first step, peak at its last
-      {"constant", 10, 0, 1, 0.1}, {"cosine", 10, 0, 1, 0.1}, {"linear", 10, 0, 5, 0.5}, {"wsd", 10, 20, 10, 1.0},
+      {"constant", 10, 0, 1, 0.1},
+      {"cosine", 10, 0, 1, 0.1},
+      {"linear", 10, 0, 5, 0.5},
+      {"wsd", 10, 20, 10, 1.0},
       {"cosine", 10, 0, 10, 1.0},
-      {"constant", 0, 0, 1, 1.0}, {"constant", 10, 0, 100, 1.0},
-      {"cosine", 10, 0, 55, 0.55}, {"cosine", 10, 0, 100, 0.1}, {"cosine", 0, 0, 50, 0.55},
-      {"linear", 10, 0, 55, 0.55}, {"linear", 10, 0, 100, 0.1},
-      {"wsd", 10, 20, 80, 1.0}, {"wsd", 10, 20, 90, 0.55}, {"wsd", 10, 20, 100, 0.1}, {"wsd", 10, 0, 100, 1.0},
+      {"constant", 0, 0, 1, 1.0},
+      {"constant", 10, 0, 100, 1.0},
+      {"cosine", 10, 0, 55, 0.55},
+      {"cosine", 10, 0, 100, 0.1},
+      {"cosine", 0, 0, 50, 0.55},
+      {"linear", 10, 0, 55, 0.55},
+      {"linear", 10, 0, 100, 0.1},
+      {"wsd", 10, 20, 80, 1.0},
+      {"wsd", 10, 20, 90, 0.55},
+      {"wsd", 10, 20, 100, 0.1},
+      {"wsd", 10, 0, 100, 1.0},
       // a warm-up as long as the run, and longer
-      {"cosine", 100, 0, 100, 1.0}, {"linear", 200, 0, 100, 0.5}, {"wsd", 95, 20, 100, 0.1},
+      {"cosine", 100, 0, 100, 1.0},
+      {"linear", 200, 0, 100, 0.5},
+      {"wsd", 95, 20, 100, 0.1},
   };
   for (const Row& row : rows) {
     OptimizerSettings settings;

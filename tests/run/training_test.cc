@@ -53,7 +53,7 @@ const char* const kModels[] = {"gpt", "gpt dropout", "gpt untied", "llama"};
 const char* const kReference = "\"reference\"";
 const char* const kGeneric = "\"generic\", \"reference\"";
 
-}  // namespace
+} // namespace
 
 TEST_CASE("a global batch has the same losses however it is cut into micro-batches") {
   for (const char* model : kModels) {

@@ -1,0 +1,18 @@
+// The cores of this process, and a way back to all of them: a pinned thread hands its core on to the threads that it
+// starts, which is wrong for those that only wait for files. Floor: base.
+#pragma once
+
+#include <vector>
+
+namespace kumiki {
+
+// Cores that the process might run on when this was first asked, in order; at least one. [any]
+const std::vector<int>& process_cores();
+
+// Lets the calling thread run on any of them again. [any]
+void run_on_any_core();
+
+// Keeps the calling thread on one core. [any]
+void run_on_core(int core);
+
+} // namespace kumiki
