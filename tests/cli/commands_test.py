@@ -82,6 +82,8 @@ def threads_and_selection():
 
 
 def memory_is_what_plan_says():
+    if os.environ.get("KUMIKI_SANITIZER"):
+        return "a sanitizer keeps memory of its own"
     sets = ["run.sequence=64", "run.global_batch=2", "run.steps=1000", "model.layers=6", "model.width=512",
             "model.heads=8", "run.threads=2"]
     with Folder(TINY.replace("vocabulary = 32", "vocabulary = 20000")) as f:
