@@ -72,6 +72,7 @@ class Trainer {
     checkpoints_ = folder_ + "/checkpoints";
     const std::string latest = latest_checkpoint(real_fs(), checkpoints_);
     if (options_.resume) {
+      warn_of_broken_checkpoints();
       if (latest.empty())
         log_info("no checkpoint in " + checkpoints_ + ": starting at step 0");
       else
@@ -88,6 +89,15 @@ class Trainer {
     write_file(real_fs(), folder_ + "/config.toml", config_.to_toml(engine_.registry().option_lookup()));
     if (reader_) kernel_choices_ = reader_->state().kernel_choices;
     if (config_.kernels().select == "fastest") engine_.choose_fastest(&kernel_choices_);
+  }
+
+  // Folders with a step's name that are no complete checkpoints: resuming passes over them, which the user should know.
+  void warn_of_broken_checkpoints() const {
+    if (!real_fs().exists(checkpoints_)) return;
+    const std::vector<std::string> good = list_checkpoints(real_fs(), checkpoints_);
+    for (const std::string& name : real_fs().list(checkpoints_))
+      if (checkpoint_step(name) >= 0 && std::find(good.begin(), good.end(), checkpoints_ + "/" + name) == good.end())
+        log_warning(checkpoints_ + "/" + name + " is no complete checkpoint (manifest.json is missing): passed over");
   }
 
   void make_plans() {
