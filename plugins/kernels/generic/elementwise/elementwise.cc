@@ -57,13 +57,11 @@ template <class Function>
 HWY_INLINE void broadcast2(const float* a, int a_step, const float* b, int b_step, float* y, int64_t n,
                            const Function& f) {
   if (a_step && b_step) return map2(a, b, y, n, f);
-  if (a_step) {
-    const V right = set(*b);
-    return map1(a, y, n, [&f, right](V v) HWY_ATTR { return f(v, right); });
-  }
-  const V left = set(*a);
-  if (b_step) return map1(b, y, n, [&f, left](V v) HWY_ATTR { return f(left, v); });
-  const V both = f(left, set(*b));
+  // The one element is captured as such: vectors of SVE have no size and cannot stand in a closure.
+  const float left = *a, right = *b;
+  if (a_step) return map1(a, y, n, [&f, right](V v) HWY_ATTR { return f(v, set(right)); });
+  if (b_step) return map1(b, y, n, [&f, left](V v) HWY_ATTR { return f(set(left), v); });
+  const V both = f(set(left), set(right));
   for (int64_t i = 0; i < n; i += lanes()) store_upto(both, y + i, n - i);
 }
 
@@ -123,8 +121,7 @@ void SwigluBackward(const float* dy, const float* gate, const float* up, float* 
 }
 
 void Scale(float factor, const float* x, float* y, int64_t n) {
-  const V f = set(factor);
-  map1(x, y, n, [f](V v) HWY_ATTR { return hn::Mul(v, f); });
+  map1(x, y, n, [factor](V v) HWY_ATTR { return hn::Mul(v, set(factor)); });
 }
 
 void Select(const float* c, const float* a, const float* b, float* y, int64_t n) {
