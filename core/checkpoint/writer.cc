@@ -8,6 +8,7 @@
 #include "core/base/cores.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/base/threads.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/folders.h"
 #include "core/checkpoint/save.h"
@@ -132,7 +133,7 @@ void CheckpointWriter::save(const RunState& state, const std::vector<Slice>& sli
   report.folder = path_in(job.options.folder, checkpoint_name(state.step));
   report.copy_seconds = work_->clock.seconds() - start;
   work_->finished.store(false, std::memory_order_relaxed);
-  work_->thread = std::thread([work = work_.get(), report] {
+  work_->thread = start_thread([work = work_.get(), report] {
     run_on_any_core();
     work->write(report);
   });

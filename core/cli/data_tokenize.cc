@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/threads.h"
 #include "core/plugin/host.h"
 
 namespace kumiki {
@@ -47,7 +48,7 @@ std::vector<int32_t> encode(const TokenizeRequest& request, const TextPiece& pie
 class Workers {
  public:
   explicit Workers(const TokenizeRequest& request) : request_(request) {
-    for (unsigned i = 0; i < request.threads; ++i) threads_.emplace_back([this] { work(); });
+    for (unsigned i = 0; i < request.threads; ++i) threads_.push_back(start_thread([this] { work(); }));
   }
   ~Workers() {
     {

@@ -4,6 +4,7 @@
 
 #include "core/base/cores.h"
 #include "core/base/error.h"
+#include "core/base/threads.h"
 
 namespace kumiki {
 namespace {
@@ -112,7 +113,7 @@ void Feed::read(int64_t first, int64_t n, BatchRows& rows) {
 
 // ---- Prefetch ----
 
-Prefetch::Prefetch(Feed& feed) : feed_(feed), thread_([this] { work(); }) {}
+Prefetch::Prefetch(Feed& feed) : feed_(feed), thread_(start_thread([this] { work(); })) {}
 
 Prefetch::~Prefetch() {
   {

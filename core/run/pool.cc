@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "core/base/cores.h"
+#include "core/base/threads.h"
 #include "core/plugin/host.h"
 
 namespace kumiki {
@@ -56,11 +57,11 @@ Pool::Pool(uint32_t threads, bool pin) {
   pinned_ = pin;
   if (pin) run_on_core(cores[0]);
   for (uint32_t w = 1; w < threads; ++w) {
-    workers_.emplace_back([this, w, pin, core = cores[w % cores.size()]] {
+    workers_.push_back(start_thread([this, w, pin, core = cores[w % cores.size()]] {
       if (pin) run_on_core(core);
       flush_denormals();
       work(w);
-    });
+    }));
   }
 }
 
