@@ -89,6 +89,15 @@ typedef struct km_node_info {
   uint32_t reserved;
 } km_node_info;
 
+/* How the ranks along one axis hold a value. */
+#define KM_REPLICATED 1u  /* all the same */
+#define KM_SHARDED 2u     /* each a part along dimension `dim` */
+#define KM_FLAT 3u        /* each a range of the elements */
+#define KM_PARTIAL 4u     /* the value is the sum over the ranks */
+#define KM_PARTIAL_MAX 5u /* the value is the maximum over the ranks */
+
+#define KM_EVERY_STAGE (-1)
+
 typedef struct km_graph_service {
   uint32_t struct_size;
   uint32_t reserved;
@@ -135,6 +144,35 @@ typedef struct km_graph_service {
   km_status (*erase)(km_graph* graph, km_node node); /* refused while an output is read */
   /* The cursor: new nodes go right before `node`, and take layer, stage, phase and part from it; 0 = back to the end. */
   km_status (*before)(km_graph* graph, km_node node);
+
+  /* -- for strategies (parallel.h) -- */
+  /* As `before`, but right behind `node`. */
+  km_status (*after)(km_graph* graph, km_node node);
+  /* The cursor: the start of the head, or the end of the tail, with this layer and stage. */
+  km_status (*at_phase)(km_graph* graph, uint32_t phase, int32_t layer, int32_t stage);
+  km_status (*replace_input)(km_graph* graph, km_node node, uint32_t input, km_value now); /* types: at the end of the call */
+  /* Parameters in order of declaration: the first after 0; 0 at the end. */
+  km_value (*next_parameter)(km_graph* graph, km_value after);
+  /* The final gradient of a parameter (its sum over micro-batches, and what strategies made of it); 0 before autodiff. */
+  km_value (*gradient)(km_graph* graph, km_value parameter);
+  km_status (*set_gradient)(km_graph* graph, km_value parameter, km_value gradient);
+  /* KM_REPLICATED … along the axis; `dim` (may be NULL) of KM_SHARDED. 0 on error. */
+  uint32_t (*placement)(km_graph* graph, km_value value, uint32_t axis, int32_t* dim);
+  /* Divides a leaf along an axis: dimension `dim` in nearly equal, contiguous parts, or -1: its elements, after which its
+   * shape has rank 1. States that a parameter owns are divided as it is. */
+  km_status (*shard)(km_graph* graph, km_value leaf, uint32_t axis, int32_t dim);
+  /* Stages: how many there are; of a node (and what it makes); of a leaf. A node may read only what its own stage has, but
+   * for ops "transfer" and "add_stages". */
+  km_status (*set_stages)(km_graph* graph, int32_t stages);
+  km_status (*set_node_stage)(km_graph* graph, km_node node, int32_t stage);
+  km_status (*set_value_stage)(km_graph* graph, km_value leaf, int32_t stage);
+  /* A copy of a parameter on another stage (tied weights): same values, updated alike, not saved. */
+  km_value (*add_tied_copy)(km_graph* graph, km_value parameter, int32_t stage);
+  km_value (*tied_to)(km_graph* graph, km_value parameter); /* what it is a copy of; 0: of none */
+  /* FLOPs of a node and bytes that it moves at least: what stages are balanced by. Before autodiff. */
+  km_status (*cost)(km_graph* graph, km_node node, double* flops, double* bytes);
+  /* Marks a forward node: what backward needs of it is computed again. */
+  km_status (*mark_again)(km_graph* graph, km_node node);
 } km_graph_service;
 
 /* ---- short forms for authors ------------------------------------------------------------------------------------- */

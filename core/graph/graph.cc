@@ -171,7 +171,18 @@ ValueId Graph::add_state(ValueId owner, const std::string& name, const Type& typ
   value.type = type;
   value.owner = owner;
   const ValueId id = new_leaf(full, std::move(value));
-  if (owner) values_[id].layer = values_[owner].layer, values_[id].stage = values_[owner].stage;
+  if (owner) {
+    // A state of the parameter's shape is divided as that is; another (a scalar of the whole tensor) is on all ranks alike.
+    Value& state = values_[id];
+    const Value& of = values_[owner];
+    state.layer = of.layer, state.stage = of.stage;
+    state.tied_to = of.tied_to;
+    if (type.shape == of.type.shape) {
+      state.placements = of.placements;
+      state.logical_shape = of.logical_shape, state.box_offset = of.box_offset, state.box_shape = of.box_shape;
+      state.flat_begin = of.flat_begin, state.flat_end = of.flat_end;
+    }
+  }
   return id;
 }
 

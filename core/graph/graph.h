@@ -3,6 +3,7 @@
 // Floor: graph (stands on plugin, config, abi).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -44,6 +45,37 @@ struct Type {
   bool operator==(const Type& other) const = default;
 };
 
+// One dimension of the mesh of ranks, as this rank sees it. docs/architecture.md, section 6.
+struct Axis {
+  std::string name;
+  int64_t degree = 1;
+  int64_t coordinate = 0;
+  uint32_t level = 0; // of its strategy: where several divide one dimension, the lower is the inner one
+  bool operator==(const Axis& other) const = default;
+};
+
+// How the ranks along one axis hold a value.
+enum class Spread : uint8_t {
+  kReplicated, // all the same
+  kSharded,    // each a part along dimension `dim`
+  kFlat,       // each a range of the elements
+  kPartial,    // the value is the sum over the ranks
+  kPartialMax, // the value is the maximum over the ranks
+};
+struct Placement {
+  Spread spread = Spread::kReplicated;
+  int32_t dim = 0; // of kSharded
+  bool operator==(const Placement& other) const = default;
+};
+std::string to_text(const Placement& placement); // "replicated", "sharded(1)", "flat", "partial", "maximum"
+
+// Where the part of a rank begins that n things are divided into, nearly equal and contiguous.
+inline int64_t part_begin(int64_t n, int64_t degree, int64_t index) {
+  return n / degree * index + std::min(n % degree, index);
+}
+
+constexpr int32_t kEveryStage = -1;
+
 struct Value {
   ValueId id = 0;
   ValueKind kind = ValueKind::kActivation;
@@ -51,13 +83,19 @@ struct Value {
   Type type;
   NodeId producer = 0;
   int32_t layer = -1;
-  int32_t stage = 0;
+  int32_t stage = 0;                 // kEveryStage: all have it
+  std::vector<Placement> placements; // by axis of the graph; empty: replicated on all
   bool varies = false; // differs between micro-batches (inputs, "sample", "micro", "past", and what is made of them)
   // of parameters
   uint32_t role = KM_ROLE_REPLICATED;
   uint32_t init = KM_INIT_ZERO;
   double init_std = 0;
   bool decay = false;
+  // of leaves that are divided (else empty): the whole shape; the box [box_offset, box_offset + box_shape) of it that this
+  // rank's part lies in; and of a flat one the range of the box's elements, counted row-major
+  Shape logical_shape, box_offset, box_shape;
+  int64_t flat_begin = 0, flat_end = -1;
+  ValueId tied_to = 0; // of a parameter: it is a copy of that one, on another stage; not saved, updated alike
   // of states: the parameter that owns it (0: not saved)
   ValueId owner = 0;
   double constant = 0; // of constants
@@ -74,6 +112,7 @@ struct Node {
   Phase phase = Phase::kBody;
   Part part = Part::kForward;
   NodeId derived_from = 0; // the forward node whose derivative this is
+  bool again = false;      // marked for recomputation: backward readers get a clone
   std::string origin;      // who added it: "model gpt", "autodiff", "optimizer adamw", …
 
   int64_t i64(std::string_view name, int64_t otherwise = 0) const;
@@ -94,6 +133,10 @@ struct OpRules {
   std::function<ValueId(Graph&, const Node&, size_t input, const std::vector<ValueId>& output_gradients)> derivative;
   // Whether a fused op already honours the step scalar "apply", so that assign needs no select.
   bool takes_apply = false;
+  // Placement of output `output` along one axis, for those of the inputs; throws Error (a sentence) where they do not go
+  // together. Null: all replicated, or all sharded alike for ops of one's own, is what it takes.
+  std::function<Placement(const Graph&, const Node&, const std::vector<Placement>& inputs, size_t output, size_t axis)>
+      placement;
   // Bits that the attribute `accumulate` may have. The built-in shape rules know of its addends at the end of the
   // inputs.
   uint32_t accumulates = 0;
@@ -111,6 +154,26 @@ class Graph {
   uint32_t mode() const { return mode_; }
   void add_provider(OpProvider provider);
   const OpRules& rules(const std::string& op) const; // throws Error: unknown op, "did you mean"
+
+  // -- mesh: before any node is added --
+  void set_axes(std::vector<Axis> axes) { axes_ = std::move(axes); }
+  const std::vector<Axis>& axes() const { return axes_; }
+  size_t axis_index(const std::string& name) const; // throws Error: no such axis
+  // The group of ranks along some axes ("data", "data,context"): how many, and which of them this rank is.
+  int64_t group_size(const std::string& axes) const;
+  int64_t group_index(const std::string& axes) const;
+  int32_t stages() const { return stages_; } // virtual stages of the pipeline; 1 without one
+  void set_stages(int32_t stages) { stages_ = stages; }
+
+  // Divides a leaf along an axis: dimension `dim`, or -1: the elements of what is left of it (then its shape has rank 1).
+  // Its readers have wrong types until infer_all. States of an owner follow it when they are added.
+  void shard(ValueId leaf, int32_t dim, size_t axis);
+  Placement placement(ValueId id, size_t axis) const;
+  // A copy of a parameter on another stage (tied weights across a pipeline).
+  ValueId add_tied_copy(ValueId parameter, int32_t stage);
+  void set_stage(NodeId node, int32_t stage); // of its outputs too
+  // Types of all nodes, then placements, from the leaves on. Throws Error naming node, axis and who added it.
+  void infer_all();
 
   // -- leaves --
   ValueId add_parameter(const std::string& name, const Type&, uint32_t role, uint32_t init, double init_std,
@@ -150,6 +213,7 @@ class Graph {
   const std::vector<ValueId>& states() const { return states_; }
   ValueId find(const std::string& leaf_name) const; // parameter, state or input, else step scalar; 0: none
   bool precedes(NodeId a, NodeId b) const;          // in order; constant time
+  NodeId first_of_body() const;                     // 0: none
   NodeId next(NodeId id) const;                     // in order; 0: the first, and the end. Also after an erased node
   // The final gradient of each parameter (set by autodiff: the output of `accumulate`).
   std::map<ValueId, ValueId>& gradients() { return gradients_; }
@@ -189,6 +253,7 @@ class Graph {
   void check() const;
 
  private:
+  std::vector<size_t> group_axes(const std::string& axes) const;
   ValueId new_value(Value value);
   ValueId new_leaf(const std::string& name, Value value);
   std::vector<ValueId> insert(Node node, const std::vector<Type>& types);
@@ -201,6 +266,8 @@ class Graph {
   void spread_varies(NodeId node);
 
   uint32_t mode_;
+  std::vector<Axis> axes_;
+  int32_t stages_ = 1;
   std::deque<Value> values_; // by id; [0] unused
   std::deque<Node> nodes_;   // by id; [0] unused; erased ones have no op
   std::vector<NodeId> order_;
@@ -231,6 +298,11 @@ std::string to_text(const Graph& graph);
 std::string to_graphviz(const Graph& graph);
 std::string to_text(const Type& type); // "f32[4,64,128]"
 std::string to_text(const Graph& graph, const Node& node);
+
+// Placement of output `output` of a node along one axis, for those of its inputs (placement.cc): the op's own rule, else
+// that of the vocabulary. Ops without output are checked too (output 0). Throws Error (a sentence).
+Placement infer_placement(const Graph& graph, const Node& node, const std::vector<Placement>& inputs, size_t output,
+                          size_t axis);
 
 // The built-in rules (ops.cc).
 const OpRules* find_builtin_op(const std::string& name);

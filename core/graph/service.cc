@@ -281,6 +281,138 @@ km_status before(km_graph* graph, km_node id) {
   });
 }
 
+// ---- for strategies -------------------------------------------------------------------------------------------------
+
+km_status after(km_graph* graph, km_node id) {
+  return guarded<km_status>("after", KM_ERROR_PLUGIN, [&] {
+    of(graph).stand_after(id);
+    return KM_OK;
+  });
+}
+
+km_status at_phase(km_graph* graph, uint32_t phase, int32_t layer, int32_t stage) {
+  return guarded<km_status>("at_phase", KM_ERROR_PLUGIN, [&] {
+    Graph& g = of(graph);
+    if (phase != KM_PHASE_HEAD && phase != KM_PHASE_TAIL)
+      throw Error("", "phase " + std::to_string(phase) + " is neither head nor tail");
+    g.stand_at_end();
+    if (phase == KM_PHASE_HEAD && g.next(0) != 0) g.stand_before(g.first_of_body());
+    g.cursor.phase = static_cast<Phase>(phase);
+    g.cursor.part = Part::kForward;
+    g.cursor.layer = layer;
+    g.cursor.stage = stage;
+    g.cursor.moved = true;
+    return KM_OK;
+  });
+}
+
+km_status replace_input(km_graph* graph, km_node id, uint32_t index, km_value now) {
+  return guarded<km_status>("replace_input", KM_ERROR_PLUGIN, [&] {
+    of(graph).replace_input(id, index, now);
+    return KM_OK;
+  });
+}
+
+km_value next_parameter(km_graph* graph, km_value after_parameter) {
+  return guarded<km_value>("next_parameter", 0, [&]() -> km_value {
+    for (const ValueId id : of(graph).parameters())
+      if (id > after_parameter) return id; // declared in order of their ids
+    return 0;
+  });
+}
+
+km_value gradient(km_graph* graph, km_value parameter) {
+  return guarded<km_value>("gradient", 0, [&]() -> km_value {
+    const auto found = of(graph).gradients().find(parameter);
+    return found == of(graph).gradients().end() ? 0 : found->second;
+  });
+}
+
+km_status set_gradient(km_graph* graph, km_value parameter, km_value now) {
+  return guarded<km_status>("set_gradient", KM_ERROR_PLUGIN, [&] {
+    Graph& g = of(graph);
+    if (g.value(parameter).kind != ValueKind::kParameter) throw Error(g.value(parameter).name, "it is no parameter");
+    g.value(now);
+    g.gradients()[parameter] = now;
+    return KM_OK;
+  });
+}
+
+uint32_t placement(km_graph* graph, km_value id, uint32_t axis, int32_t* dim) {
+  return guarded<uint32_t>("placement", 0, [&]() -> uint32_t {
+    const Graph& g = of(graph);
+    if (axis >= g.axes().size()) throw Error("", "axis " + std::to_string(axis) + " is not of this mesh");
+    const Placement p = g.placement(id, axis);
+    if (dim && p.spread == Spread::kSharded) *dim = p.dim;
+    return static_cast<uint32_t>(p.spread) + KM_REPLICATED;
+  });
+}
+
+km_status shard(km_graph* graph, km_value leaf, uint32_t axis, int32_t dim) {
+  return guarded<km_status>("shard", KM_ERROR_PLUGIN, [&] {
+    of(graph).shard(leaf, dim, axis);
+    return KM_OK;
+  });
+}
+
+km_status set_stages(km_graph* graph, int32_t stages) {
+  return guarded<km_status>("set_stages", KM_ERROR_PLUGIN, [&] {
+    if (stages < 1) throw Error("", std::to_string(stages) + " stages");
+    of(graph).set_stages(stages);
+    return KM_OK;
+  });
+}
+
+void check_stage(const Graph& graph, int32_t stage) {
+  if (stage < kEveryStage || stage >= graph.stages())
+    throw Error("", "stage " + std::to_string(stage) + " is none of the " + std::to_string(graph.stages()));
+}
+
+km_status set_node_stage(km_graph* graph, km_node id, int32_t stage) {
+  return guarded<km_status>("set_node_stage", KM_ERROR_PLUGIN, [&] {
+    check_stage(of(graph), stage);
+    of(graph).set_stage(id, stage);
+    return KM_OK;
+  });
+}
+
+km_status set_value_stage(km_graph* graph, km_value leaf, int32_t stage) {
+  return guarded<km_status>("set_value_stage", KM_ERROR_PLUGIN, [&] {
+    check_stage(of(graph), stage);
+    Value& value = of(graph).value(leaf);
+    if (value.producer) throw Error("", "the stage of an activation is that of its node");
+    value.stage = stage;
+    return KM_OK;
+  });
+}
+
+km_value add_tied_copy(km_graph* graph, km_value parameter, int32_t stage) {
+  return guarded<km_value>("add_tied_copy", 0, [&] {
+    check_stage(of(graph), stage);
+    return of(graph).add_tied_copy(parameter, stage);
+  });
+}
+
+km_value tied_to(km_graph* graph, km_value parameter) {
+  return guarded<km_value>("tied_to", 0, [&] { return of(graph).value(parameter).tied_to; });
+}
+
+km_status node_cost(km_graph* graph, km_node id, double* flops, double* bytes) {
+  return guarded<km_status>("cost", KM_ERROR_PLUGIN, [&] {
+    const Cost c = cost(of(graph), of(graph).node(id));
+    if (flops) *flops = c.flops;
+    if (bytes) *bytes = c.bytes;
+    return KM_OK;
+  });
+}
+
+km_status mark_again(km_graph* graph, km_node id) {
+  return guarded<km_status>("mark_again", KM_ERROR_PLUGIN, [&] {
+    of(graph).node(id).again = true;
+    return KM_OK;
+  });
+}
+
 constexpr km_graph_service kService = {
     sizeof(km_graph_service),
     0,
@@ -303,6 +435,21 @@ constexpr km_graph_service kService = {
     set_attribute,
     erase,
     before,
+    after,
+    at_phase,
+    replace_input,
+    next_parameter,
+    gradient,
+    set_gradient,
+    placement,
+    shard,
+    set_stages,
+    set_node_stage,
+    set_value_stage,
+    add_tied_copy,
+    tied_to,
+    node_cost,
+    mark_again,
 };
 
 } // namespace

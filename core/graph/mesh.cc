@@ -1,0 +1,155 @@
+// What of a graph has to do with many ranks: the mesh, how leaves are divided over it, stages, and inference of all types
+// and placements after a rewrite.
+#include <algorithm>
+#include <sstream>
+
+#include "core/base/error.h"
+#include "core/graph/graph.h"
+
+namespace kumiki {
+namespace {
+
+std::string where(const Node& node) {
+  std::string text = node.layer >= 0 ? "layer " + std::to_string(node.layer) : "";
+  if (!node.origin.empty()) text += (text.empty() ? "" : ", ") + node.origin;
+  return text;
+}
+
+} // namespace
+
+std::string to_text(const Placement& placement) {
+  switch (placement.spread) {
+    case Spread::kReplicated: return "replicated";
+    case Spread::kSharded: return "sharded(" + std::to_string(placement.dim) + ")";
+    case Spread::kFlat: return "flat";
+    case Spread::kPartial: return "partial";
+    case Spread::kPartialMax: return "maximum";
+  }
+  return "?";
+}
+
+size_t Graph::axis_index(const std::string& name) const {
+  std::string names;
+  for (size_t i = 0; i < axes_.size(); ++i) {
+    if (axes_[i].name == name) return i;
+    names += (names.empty() ? "" : ", ") + axes_[i].name;
+  }
+  throw Error("", "there is no axis \"" + name + "\"", names.empty() ? "this run has one rank" : "axes: " + names);
+}
+
+std::vector<size_t> Graph::group_axes(const std::string& axes) const {
+  std::vector<size_t> indices;
+  std::istringstream in(axes);
+  for (std::string name; std::getline(in, name, ',');) indices.push_back(axis_index(name));
+  if (indices.empty()) throw Error("", "a communication op names no axis");
+  return indices;
+}
+
+int64_t Graph::group_size(const std::string& axes) const {
+  int64_t size = 1;
+  for (const size_t i : group_axes(axes)) size *= axes_[i].degree;
+  return size;
+}
+
+int64_t Graph::group_index(const std::string& axes) const {
+  int64_t index = 0;
+  for (const size_t i : group_axes(axes)) index = index * axes_[i].degree + axes_[i].coordinate;
+  return index;
+}
+
+Placement Graph::placement(ValueId id, size_t axis) const {
+  const std::vector<Placement>& placements = value(id).placements;
+  return axis < placements.size() ? placements[axis] : Placement{};
+}
+
+void Graph::shard(ValueId leaf, int32_t dim, size_t axis) {
+  Value& v = value(leaf);
+  if (axis >= axes_.size()) throw Error(v.name, "shard: axis " + std::to_string(axis) + " is not of this mesh");
+  if (v.producer != 0) throw Error(v.name, "shard: only a leaf can be divided");
+  if (placement(leaf, axis).spread != Spread::kReplicated)
+    throw Error(v.name, "shard: it is divided over axis " + axes_[axis].name + " already");
+  const int64_t degree = axes_[axis].degree, coordinate = axes_[axis].coordinate;
+  if (v.logical_shape.empty()) {
+    v.logical_shape = v.box_shape = v.type.shape;
+    v.box_offset.assign(v.type.shape.size(), 0);
+  }
+  const auto cut = [&](int64_t n, const std::string& what) {
+    if (n < degree)
+      throw Error(v.name, what + " of " + std::to_string(n) + " cannot be divided over the " + std::to_string(degree) +
+                              " ranks of axis " + axes_[axis].name);
+    return std::pair<int64_t, int64_t>{part_begin(n, degree, coordinate), part_begin(n, degree, coordinate + 1)};
+  };
+  v.placements.resize(axes_.size());
+  if (dim < 0) {
+    const bool flat = v.flat_end >= 0;
+    const int64_t begin = flat ? v.flat_begin : 0, end = flat ? v.flat_end : v.type.elements();
+    const auto [from, to] = cut(end - begin, "a range");
+    v.flat_begin = begin + from;
+    v.flat_end = begin + to;
+    v.type.shape = {to - from};
+    v.placements[axis] = {Spread::kFlat, 0};
+    return;
+  }
+  if (v.flat_end >= 0) throw Error(v.name, "shard: a dimension cannot be divided after the elements were");
+  const size_t d = static_cast<size_t>(dim);
+  if (d >= v.type.shape.size()) throw Error(v.name, "shard: there is no dimension " + std::to_string(dim));
+  const auto [from, to] = cut(v.type.shape[d], "dimension " + std::to_string(dim));
+  v.box_offset[d] += from;
+  v.box_shape[d] = v.type.shape[d] = to - from;
+  v.placements[axis] = {Spread::kSharded, dim};
+}
+
+ValueId Graph::add_tied_copy(ValueId parameter, int32_t stage) {
+  const Value original = value(parameter);
+  if (original.kind != ValueKind::kParameter) throw Error(original.name, "only a parameter can have a tied copy");
+  Value copy = original;
+  copy.id = 0;
+  copy.stage = stage;
+  copy.tied_to = parameter;
+  const Cursor before = cursor;
+  cursor.layer = original.layer;
+  cursor.stage = stage;
+  const ValueId id = new_leaf(original.name + "@stage" + std::to_string(stage), std::move(copy));
+  cursor = before;
+  return id;
+}
+
+void Graph::set_stage(NodeId id, int32_t stage) {
+  Node& n = node(id);
+  n.stage = stage;
+  for (const ValueId output : n.outputs) value(output).stage = stage;
+}
+
+NodeId Graph::first_of_body() const {
+  for (const NodeId id : order_)
+    if (nodes_[id].phase != Phase::kHead) return id;
+  return 0;
+}
+
+void Graph::infer_all() {
+  for (const NodeId id : order_) {
+    infer(id);
+    const Node& n = nodes_[id];
+    if (axes_.empty()) continue;
+    for (size_t output = 0; output < n.outputs.size(); ++output)
+      values_[n.outputs[output]].placements.assign(axes_.size(), Placement{});
+    for (size_t axis = 0; axis < axes_.size(); ++axis) {
+      std::vector<Placement> in;
+      in.reserve(n.inputs.size());
+      for (const ValueId input : n.inputs) in.push_back(placement(input, axis));
+      for (size_t output = 0; output < std::max<size_t>(n.outputs.size(), 1); ++output) {
+        try {
+          const Placement p = infer_placement(*this, n, in, output, axis);
+          if (output < n.outputs.size()) values_[n.outputs[output]].placements[axis] = p;
+        } catch (const Error& error) {
+          std::string held;
+          for (size_t i = 0; i < in.size(); ++i) held += (i ? ", " : "") + to_text(in[i]);
+          throw Error(where(n), "axis " + axes_[axis].name + ": " + error.what() + " (inputs: " + held + ")",
+                      "in " + to_text(*this, n));
+        }
+      }
+    }
+  }
+}
+
+} // namespace kumiki
