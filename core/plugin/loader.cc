@@ -13,11 +13,13 @@
 #include "core/base/fs.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
+#include "kumiki/comm.h"
 #include "kumiki/data.h"
 #include "kumiki/kernels.h"
 #include "kumiki/metrics.h"
 #include "kumiki/model.h"
 #include "kumiki/optimizer.h"
+#include "kumiki/parallel.h"
 
 namespace kumiki {
 namespace {
@@ -31,9 +33,13 @@ struct TableLayout {
   uint32_t bytes;
 };
 constexpr TableLayout kTables[] = {
-    {"model", KM_LAYOUT_0_1(km_model, from_config)},    {"kernels", KM_LAYOUT_0_1(km_kernels, ability)},
-    {"optimizer", KM_LAYOUT_0_1(km_optimizer, update)}, {"data", KM_LAYOUT_0_1(km_data, ability)},
+    {"model", KM_LAYOUT_0_1(km_model, from_config)},
+    {"kernels", KM_LAYOUT_0_1(km_kernels, ability)},
+    {"optimizer", KM_LAYOUT_0_1(km_optimizer, update)},
+    {"data", KM_LAYOUT_0_1(km_data, ability)},
     {"metrics", KM_LAYOUT_0_1(km_metrics, event)},
+    {"comm", KM_LAYOUT_0_1(km_comm, ability)},
+    {"parallel", KM_LAYOUT_0_1(km_parallel_strategy, schedule)},
 };
 constexpr uint32_t kPluginBytes = KM_LAYOUT_0_1(km_plugin, reserved);
 constexpr uint32_t kComponentBytes = KM_LAYOUT_0_1(km_component, summary);

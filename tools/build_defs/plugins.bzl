@@ -3,6 +3,7 @@
 PROGRAM = ["//core/cli:kumiki"]
 
 PLUGINS = [
+    "//plugins/comm/threads:comm",
     "//plugins/data",
     "//plugins/kernels/generic",
     "//plugins/kernels/onednn",
