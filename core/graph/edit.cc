@@ -216,6 +216,7 @@ void Graph::infer(NodeId id) {
     value.stage = node.stage;
     node.outputs.push_back(new_value(std::move(value)));
   }
+  settle_stage(id);
   spread_varies(id);
 }
 

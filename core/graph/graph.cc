@@ -62,6 +62,10 @@ std::string Node::text(std::string_view name, const std::string& otherwise) cons
   const std::string* value = attribute_as<std::string>(*this, name);
   return value ? *value : otherwise;
 }
+std::vector<int64_t> Node::list(std::string_view name) const {
+  const std::vector<int64_t>* value = attribute_as<std::vector<int64_t>>(*this, name);
+  return value ? *value : std::vector<int64_t>{};
+}
 bool Node::has(std::string_view name) const { return attributes.find(std::string(name)) != attributes.end(); }
 
 // ---- rules ----------------------------------------------------------------------------------------------------------
@@ -85,7 +89,14 @@ std::vector<Type> Graph::infer_types(const Node& node) const {
     std::vector<Type> in;
     in.reserve(node.inputs.size());
     for (const ValueId id : node.inputs) in.push_back(value(id).type);
-    return rules(node.op).shape(node, in);
+    const OpRules& rules = this->rules(node.op);
+    if (node.has("axes") && is_communication(node.op)) {
+      Node grouped = node;
+      grouped.attributes["group.size"] = group_size(node.text("axes"));
+      grouped.attributes["group.index"] = group_index(node.text("axes"));
+      return rules.shape(grouped, in);
+    }
+    return rules.shape(node, in);
   } catch (const Error& error) {
     std::string where = node.layer >= 0 ? "layer " + std::to_string(node.layer) : "";
     if (!node.origin.empty()) where += (where.empty() ? "" : ", ") + node.origin;
@@ -264,7 +275,10 @@ std::vector<ValueId> Graph::add(const std::string& op, const std::vector<ValueId
     }
   }
   const std::vector<Type> types = infer_types(node);
-  return insert(std::move(node), types);
+  const NodeId id = static_cast<NodeId>(nodes_.size());
+  insert(std::move(node), types);
+  settle_stage(id);
+  return nodes_[id].outputs;
 }
 
 ValueId Graph::add1(const std::string& op, const std::vector<ValueId>& inputs, Attributes attributes) {

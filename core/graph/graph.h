@@ -118,6 +118,7 @@ struct Node {
   int64_t i64(std::string_view name, int64_t otherwise = 0) const;
   double f64(std::string_view name, double otherwise = 0) const;
   std::string text(std::string_view name, const std::string& otherwise = "") const;
+  std::vector<int64_t> list(std::string_view name) const; // empty without it
   bool has(std::string_view name) const;
 };
 
@@ -171,7 +172,9 @@ class Graph {
   Placement placement(ValueId id, size_t axis) const;
   // A copy of a parameter on another stage (tied weights across a pipeline).
   ValueId add_tied_copy(ValueId parameter, int32_t stage);
-  void set_stage(NodeId node, int32_t stage); // of its outputs too
+  // Of its outputs too. A transfer stands on its stage `from`, its output on `to`; add_stages where its `stages` say.
+  void set_stage(NodeId node, int32_t stage);
+  bool stands_on(ValueId id, int32_t stage) const; // whether a node of that stage may read it
   // Types of all nodes, then placements, from the leaves on. Throws Error naming node, axis and who added it.
   void infer_all();
 
@@ -264,6 +267,7 @@ class Graph {
   void relabel();
   void remove_user(ValueId value, NodeId node);
   void spread_varies(NodeId node);
+  void settle_stage(NodeId node);
 
   uint32_t mode_;
   std::vector<Axis> axes_;
@@ -306,6 +310,8 @@ Placement infer_placement(const Graph& graph, const Node& node, const std::vecto
 
 // The built-in rules (ops.cc).
 const OpRules* find_builtin_op(const std::string& name);
+// Whether the op goes between ranks or stages (docs/ops.md, "Communication"): the planner's own, no kernel runs it.
+bool is_communication(const std::string& op);
 std::vector<std::string> builtin_ops();
 
 // The ABI service "kumiki.graph/1" (service.cc): a km_graph* is a Graph*. Errors inside a plugin's call go to

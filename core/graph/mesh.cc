@@ -118,6 +118,27 @@ void Graph::set_stage(NodeId id, int32_t stage) {
   Node& n = node(id);
   n.stage = stage;
   for (const ValueId output : n.outputs) value(output).stage = stage;
+  settle_stage(id);
+}
+
+void Graph::settle_stage(NodeId id) {
+  Node& n = nodes_[id];
+  if (n.op == "transfer") {
+    n.stage = static_cast<int32_t>(n.i64("from"));
+    values_[n.outputs[0]].stage = static_cast<int32_t>(n.i64("to"));
+  } else if (n.op == "add_stages") {
+    const std::vector<int64_t> stages = n.list("stages");
+    n.stage = values_[n.outputs[0]].stage = stages.empty() ? kEveryStage : static_cast<int32_t>(stages[0]);
+  }
+}
+
+bool Graph::stands_on(ValueId id, int32_t stage) const {
+  const Value& v = value(id);
+  if (v.kind == ValueKind::kConstant || v.kind == ValueKind::kScalar) return true;
+  if (v.stage == kEveryStage || v.stage == stage) return true;
+  if (v.producer == 0 || nodes_[v.producer].op != "add_stages") return false;
+  const std::vector<int64_t> stages = nodes_[v.producer].list("stages");
+  return std::find(stages.begin(), stages.end(), stage) != stages.end();
 }
 
 NodeId Graph::first_of_body() const {

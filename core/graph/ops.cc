@@ -138,7 +138,7 @@ Types checked_shape(const Rule& rules, const Node& node, const Types& all) {
 
 std::map<std::string, OpRules> make_table() {
   std::map<std::string, OpRules> table;
-  for (auto* family : {&products, &elementwise, &norms, &attention, &losses, &updates})
+  for (auto* family : {&products, &elementwise, &norms, &attention, &losses, &updates, &communication})
     for (Rule& rule : (*family)()) {
       KM_CHECK(table.count(rule.name) == 0, "each op has one rule: " + rule.name);
       if (rule.accumulates) rule.known_attributes.push_back(i64("accumulate"));

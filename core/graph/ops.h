@@ -18,6 +18,7 @@ using AttributeRule = std::pair<std::string, uint32_t>;
 inline AttributeRule i64(const char* name) { return {name, KM_ATTRIBUTE_I64}; }
 inline AttributeRule f64(const char* name) { return {name, KM_ATTRIBUTE_F64}; }
 inline AttributeRule text(const char* name) { return {name, KM_ATTRIBUTE_STRING}; }
+inline AttributeRule i64_list(const char* name) { return {name, KM_ATTRIBUTE_I64_LIST}; }
 
 // What a family writes down. The table wraps `shape`, so that the rule sees the right number of inputs, without the
 // addends of `accumulate`, and only attributes that the op has (or with a dot in the name: marks of others).
@@ -33,6 +34,7 @@ std::vector<Rule> norms();
 std::vector<Rule> attention();
 std::vector<Rule> losses();
 std::vector<Rule> updates();
+std::vector<Rule> communication();
 
 // A rule in the order in which the page reads: how many inputs, attributes, shape, derivative.
 Rule rule(const char* name, size_t least_inputs, size_t most_inputs, std::vector<AttributeRule> attributes,

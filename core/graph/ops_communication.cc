@@ -1,0 +1,138 @@
+// What strategies put between ranks and between stages. Shape rules know the group along the attribute `axes` by two
+// more attributes, group.size and group.index, which Graph::infer_types gives them.
+#include <algorithm>
+
+#include "core/graph/ops.h"
+
+namespace kumiki {
+namespace ops {
+namespace {
+
+struct Group {
+  int64_t size, index;
+};
+Group group(const Node& node) {
+  if (node.text("axes").empty()) wrong(node, "attribute axes must name the axes of the group, as \"data\"");
+  return {node.i64("group.size", 1), node.i64("group.index", 0)};
+}
+
+Types same_types(const Node& node, const Types& in) {
+  group(node);
+  return in;
+}
+
+Types all_reduce_shape(const Node& node, const Types& in) {
+  const std::string reduce = node.text("reduce", "sum");
+  if (reduce != "sum" && reduce != "max")
+    wrong(node, "attribute reduce is \"" + reduce + "\", but must be \"sum\" or \"max\"");
+  return same_types(node, in);
+}
+
+ValueId all_reduce_derivative(Graph&, const Node& node, size_t input, const Gradients& g) {
+  if (node.text("reduce", "sum") != "sum") wrong(node, "a maximum over ranks has no derivative");
+  return g[input];
+}
+
+Attributes of_group(const Node& node) { return {{"axes", node.text("axes")}}; }
+Attributes of_dimension(const Node& node) { return {{"axes", node.text("axes")}, {"dim", node.i64("dim")}}; }
+
+size_t dimension(const Node& node, const Types& in) {
+  const int64_t dim = node.i64("dim", -1);
+  if (dim < 0 || static_cast<size_t>(dim) >= in[0].shape.size())
+    wrong(node, "attribute dim is " + std::to_string(dim) + ", which is no dimension of x, " + to_text(in[0]));
+  return static_cast<size_t>(dim);
+}
+
+Types all_gather_shape(const Node& node, const Types& in) {
+  Type y = in[0];
+  y.shape[dimension(node, in)] *= group(node).size;
+  return {y};
+}
+
+Types reduce_scatter_shape(const Node& node, const Types& in) {
+  Type y = in[0];
+  const size_t dim = dimension(node, in);
+  const int64_t size = group(node).size;
+  if (y.shape[dim] % size)
+    wrong(node, "dimension " + std::to_string(dim) + " of x, " + to_text(in[0]) + ", does not divide by the " +
+                    std::to_string(size) + " ranks along " + node.text("axes"));
+  y.shape[dim] /= size;
+  return {y};
+}
+
+Type flat_part(const Node& node, const Type& whole) {
+  const auto [size, index] = group(node);
+  const int64_t n = whole.elements();
+  return Type{whole.dtype, {part_begin(n, size, index + 1) - part_begin(n, size, index)}};
+}
+
+Types flat_gather_shape(const Node& node, const Types& in) {
+  const auto found = node.attributes.find("shape");
+  if (found == node.attributes.end() || !std::holds_alternative<std::vector<int64_t>>(found->second))
+    wrong(node, "attribute shape is missing");
+  const Type y{in[0].dtype, std::get<std::vector<int64_t>>(found->second)};
+  if (std::any_of(y.shape.begin(), y.shape.end(), [](int64_t n) { return n < 1; }))
+    wrong(node, "attribute shape is " + to_text(y) + ": dimensions must be at least 1");
+  expect_type(node, in, 0, "x", flat_part(node, y));
+  return {y};
+}
+
+Types flat_scatter_shape(const Node& node, const Types& in) {
+  Types out;
+  for (const Type& type : in) out.push_back(flat_part(node, type));
+  return out;
+}
+
+Types transfer_shape(const Node& node, const Types& in) {
+  const int64_t from = node.i64("from", -1), to = node.i64("to", -1);
+  if (from < 0 || to < 0 || from == to)
+    wrong(node, "it goes from stage " + std::to_string(from) + " to " + std::to_string(to) +
+                    ": attributes from and to must be two stages");
+  return {in[0]};
+}
+
+ValueId transfer_derivative(Graph& graph, const Node& node, size_t, const Gradients& g) {
+  return graph.add1("transfer", {g[0]}, {{"from", node.i64("to")}, {"to", node.i64("from")}});
+}
+
+Types add_stages_shape(const Node& node, const Types& in) {
+  for (size_t i = 1; i < in.size(); ++i) expect_type(node, in, i, ("input " + std::to_string(i)).c_str(), in[0]);
+  return {in[0]};
+}
+
+} // namespace
+
+std::vector<Rule> communication() {
+  const AttributeRule axes = text("axes");
+  return {
+      rule("all_reduce", 1, SIZE_MAX, {axes, text("reduce")}, all_reduce_shape, all_reduce_derivative),
+      rule("replicate", 1, 1, {axes}, same_types,
+           [](Graph& graph, const Node& node, size_t, const Gradients& g) {
+             return graph.add1("all_reduce", {g[0]}, of_group(node));
+           }),
+      rule("all_gather", 1, 1, {axes, i64("dim")}, all_gather_shape,
+           [](Graph& graph, const Node& node, size_t, const Gradients& g) {
+             return graph.add1("reduce_scatter", {g[0]}, of_dimension(node));
+           }),
+      rule("reduce_scatter", 1, 1, {axes, i64("dim")}, reduce_scatter_shape,
+           [](Graph& graph, const Node& node, size_t, const Gradients& g) {
+             return graph.add1("all_gather", {g[0]}, of_dimension(node));
+           }),
+      rule("flat_gather", 1, 1, {axes, i64_list("shape")}, flat_gather_shape,
+           [](Graph& graph, const Node& node, size_t, const Gradients& g) {
+             return graph.add1("flat_scatter", {g[0]}, of_group(node));
+           }),
+      rule("flat_scatter", 1, SIZE_MAX, {axes}, flat_scatter_shape),
+      rule("transfer", 1, 1, {i64("from"), i64("to")}, transfer_shape, transfer_derivative),
+      rule("add_stages", 1, SIZE_MAX, {i64_list("stages")}, add_stages_shape),
+  };
+}
+
+} // namespace ops
+
+bool is_communication(const std::string& op) {
+  static const std::vector<ops::Rule> rules = ops::communication();
+  return std::any_of(rules.begin(), rules.end(), [&](const ops::Rule& rule) { return rule.name == op; });
+}
+
+} // namespace kumiki
