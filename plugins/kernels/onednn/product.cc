@@ -84,11 +84,12 @@ uint64_t Product::packed_bytes() const {
 }
 
 std::string Product::packed_format() const {
-  /* The descriptor says all of the layout; its bytes name it. */
+  /* The descriptor says all of the layout; its bytes name it. A square b looks the same turned, but packs to others. */
   uint64_t hash = 14695981039346656037u;
   const auto* bytes = reinterpret_cast<const unsigned char*>(&packed_b_[0]->data);
   for (size_t i = 0; i < sizeof packed_b_[0]->data; ++i) hash = (hash ^ bytes[i]) * 1099511628211u;
-  return "onednn " + std::to_string(sizes_.column_block) + " columns " + std::to_string(hash);
+  return std::string(sizes_.transpose_b ? "onednn turned " : "onednn ") + std::to_string(sizes_.column_block) +
+         " columns " + std::to_string(hash);
 }
 
 /* A column block is packed in pieces of whole inner blocks of the layout, which are at most 64 columns wide. */
