@@ -1,6 +1,6 @@
-// The models, autodiff, the planner and the optimizers against PyTorch and transformers (tests/oracle/models.py): the same
-// weights, the same tokens, ten steps, in the planned executor with each chain of kernels. What training does not do goes
-// through the interpreter: ignored targets, and going on from a prompt with a cache.
+// The models, autodiff, the planner and the optimizers against PyTorch and transformers (tests/oracle/models.py): the
+// same weights, the same tokens, ten steps, in the planned executor with each chain of kernels. What training does not
+// do goes through the interpreter: ignored targets, and going on from a prompt with a cache.
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>

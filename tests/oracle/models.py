@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Oracle of the models and optimizers: what PyTorch and Hugging Face transformers compute for a tiny GPT-2 and a tiny Llama.
+"""Oracle of models and optimizers: what PyTorch and transformers compute for a tiny GPT-2 and a tiny Llama.
 
     python3 -m venv oracle && oracle/bin/pip install torch transformers safetensors     # once, from PyPI
     oracle/bin/python tests/oracle/models.py make            # writes tests/oracle/data/{gpt,llama}/
@@ -9,12 +9,12 @@
 make writes for each model, all under Hugging Face's names:
   config.json, model.safetensors    a Hugging Face folder, f32
   tokens.bin                        the tokens in llm.c's form; sequence i of the run begins at token i * SEQUENCE
-  oracle.json                       for each optimizer loss and gradient norm of ten steps; the first step once more with
-                                    some targets ignored; the greedy continuation of a prompt
+  oracle.json                       for each optimizer loss and gradient norm of ten steps; the first step once more
+                                    with some targets ignored; the greedy continuation of a prompt
   gradients-*.safetensors           of the mean loss at steps 1 and 10
   weights-10-*.safetensors          after the tenth step
-Everything is computed in f64 from the f32 weights and rounded to f32 when it is written. Where transformers keeps a step in
-f32 whatever the weights are (RMSNorm, rotary angles, softmax), exact() puts f64 in its place.
+Everything is computed in f64 from the f32 weights and rounded to f32 when it is written. Where transformers keeps a
+step in f32 whatever the weights are (RMSNorm, rotary angles, softmax), exact() puts f64 in its place.
 
 The learning rates are small enough that f32 stays near f64 for ten steps; `make` prints how near PyTorch's own f32 is.
 What drives f32 away is Adam: where the gradient of an element is nearly zero, its rounding error decides a step of full
@@ -91,7 +91,7 @@ def text(seed):
 
 
 def write_tokens(path, tokens):
-    """As llm.c's scripts do: 256 numbers of 32 bits, with magic number, version and count first, then 16 bits a token."""
+    """As llm.c's scripts do: 256 numbers of 32 bits (magic number, version, count, zeros), then 16 bits a token."""
     with open(path, "wb") as out:
         out.write(struct.pack("<256i", 20240520, 1, len(tokens), *[0] * 253))
         out.write(struct.pack("<%dH" % len(tokens), *tokens))
@@ -127,7 +127,8 @@ def ignoring(model, tokens, targets, seed):
     loss = mean_loss(model, tokens, targets)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
-    return dict(tokens=tokens.flatten().tolist(), targets=targets.flatten().tolist(), loss=loss.item(), norm=norm.item())
+    flat = dict(tokens=tokens.flatten().tolist(), targets=targets.flatten().tolist())
+    return dict(flat, loss=loss.item(), norm=norm.item())
 
 
 RUNS = {
@@ -146,7 +147,7 @@ def optimizer(name, model, run):
 
 
 def greedy(model, prompt, count):
-    """The continuation by whole forward passes, without a cache, and the logits from which its first token was taken."""
+    """The continuation by whole forward passes, without a cache, and the logits that gave its first token."""
     tokens, first = list(prompt), None
     with torch.no_grad():
         for _ in range(count):
