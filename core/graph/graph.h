@@ -307,6 +307,7 @@ std::string to_text(const Graph& graph, const Node& node);
 // that of the vocabulary. Ops without output are checked too (output 0). Throws Error (a sentence).
 Placement infer_placement(const Graph& graph, const Node& node, const std::vector<Placement>& inputs, size_t output,
                           size_t axis);
+bool has_placement_rule(const std::string& op); // whether the vocabulary's table has one
 
 // The built-in rules (ops.cc).
 const OpRules* find_builtin_op(const std::string& name);

@@ -101,9 +101,10 @@ Types add_position_shape(const Node& node, const Types& in) {
   expect_rank(node, in, 0, "x", 3, 3);
   expect_rank(node, in, 1, "table", 2, 2);
   const Shape &x = in[0].shape, &table = in[1].shape;
-  if (table[1] != x[2] || table[0] < x[1])
-    wrong(node, "x is " + to_text(in[0]) + ", table is " + to_text(in[1]) +
-                    ": the table needs rows of the width of x, and at least as many rows as x has tokens");
+  const int64_t offset = node.i64("offset");
+  if (table[1] != x[2] || offset < 0 || table[0] < offset + x[1])
+    wrong(node, "x is " + to_text(in[0]) + ", table is " + to_text(in[1]) + ", offset is " + std::to_string(offset) +
+                    ": the table needs rows of the width of x, and a row for each token from offset on");
   if (in.size() > 2) expect_type(node, in, 2, "past", scalar(KM_I32));
   return {in[0]};
 }
@@ -112,16 +113,18 @@ ValueId add_position_derivative(Graph& graph, const Node& node, size_t input, co
   if (input == 0) return g[0];
   if (input == 2) return 0;
   if (node.inputs.size() > 2) wrong(node, "with past, the table has no derivative");
-  return graph.add1("add_position_backward", {g[0]}, {{"rows", graph.value(node.inputs[1]).type.shape[0]}});
+  Attributes attributes = node.attributes; // offset
+  attributes["rows"] = graph.value(node.inputs[1]).type.shape[0];
+  return graph.add1("add_position_backward", {g[0]}, std::move(attributes));
 }
 
 Types add_position_backward_shape(const Node& node, const Types& in) {
   expect_dtype(node, in, 0, "dy", KM_F32);
   expect_rank(node, in, 0, "dy", 3, 3);
-  const int64_t rows = node.i64("rows");
-  if (rows < in[0].shape[1])
-    wrong(node,
-          "dy is " + to_text(in[0]) + ", but attribute rows is " + std::to_string(rows) + ", less than its tokens");
+  const int64_t rows = node.i64("rows"), offset = node.i64("offset");
+  if (offset < 0 || rows < offset + in[0].shape[1])
+    wrong(node, "dy is " + to_text(in[0]) + ", but attribute rows is " + std::to_string(rows) + " and offset " +
+                    std::to_string(offset) + ": less than its tokens");
   return {Type{KM_F32, {rows, in[0].shape[2]}}};
 }
 
@@ -152,10 +155,10 @@ std::vector<Rule> attention() {
       rule("attention", 3, 4, attributes, attention_shape, attention_derivative),
       rule("attention_backward", 6, 7, attributes, attention_backward_shape),
       rule("rope", 1, 2, {i64("head_width"), f64("base"), f64("sign")}, rope_shape, rope_derivative),
-      rule("add_position", 2, 3, {}, add_position_shape, add_position_derivative),
+      rule("add_position", 2, 3, {i64("offset")}, add_position_shape, add_position_derivative),
       rule("cache_append", 3, 3, {}, cache_append_shape),
       rule("last_token", 1, 1, {}, last_token_shape),
-      rule("add_position_backward", 1, 1, {i64("rows")}, add_position_backward_shape),
+      rule("add_position_backward", 1, 1, {i64("rows"), i64("offset")}, add_position_backward_shape),
   };
   rules.back().accumulates = 1;
   return rules;
