@@ -137,10 +137,10 @@ def system_repositories():
     )
     _system_library(
         name = "mpi",
-        apt = "libopenmpi-dev openmpi-bin",
+        apt = "libopenmpi-dev",
         headers = {"@LIB@/openmpi/include": "openmpi"},
         includes = ["openmpi"],
-        files = ["/usr/bin/mpirun"],
+        files = ["@LIB@/libmpi.so"],
         defines = ["OMPI_SKIP_MPICXX"],
         linkopts = ["-lmpi"],
     )

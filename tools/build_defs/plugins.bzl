@@ -3,6 +3,7 @@
 PROGRAM = ["//core/cli:kumiki"]
 
 PLUGINS = [
+    "//plugins/comm/mpi",
     "//plugins/comm/threads:comm",
     "//plugins/data",
     "//plugins/kernels/generic",
