@@ -5,6 +5,10 @@
 // running sum, so that each term can die at once (and the sum can be fused into the op that makes the term). Inputs
 // that vary between micro-batches come first: what they need is part B, and what only parameters need, part W, waits
 // for nothing.
+//
+// A value that the body reads and the head makes (a parameter that was gathered there) is to the body what a parameter
+// is: its terms are summed over the micro-batches by `accumulate`. The derivative of the head node goes on from there in
+// the tail, where a parameter's own terms of the body, accumulated too, meet what comes through the head.
 #include <algorithm>
 
 #include "core/base/error.h"
@@ -31,36 +35,47 @@ class Differentiation {
     add_term(loss, graph_.step_scalar("loss_scale"));
     for (size_t i = forward.size(); i-- > 0;) {
       differentiate(forward[i]);
-      for (const ValueId parameter : finished_after_[i]) accumulate(parameter);
+      for (const ValueId value : finished_after_[i]) accumulate(value);
+    }
+    for (const ValueId parameter : graph_.parameters()) {
+      if (gradient(parameter) == 0) unused(parameter);
+      graph_.gradients()[parameter] = gradient(parameter);
     }
     graph_.cursor = before;
     graph_.cursor.before = 0;
   }
 
  private:
-  // Values that depend on a parameter; and, for each parameter, its first reader: once that is differentiated, the
-  // gradient is complete.
+  // Values that depend on a parameter; and, for each parameter and each value of the head, its first reader in the body:
+  // once that is differentiated, all terms of the body are there.
   void find_wanted(const std::vector<NodeId>& forward) {
     finished_after_.resize(forward.size());
     for (const ValueId parameter : graph_.parameters()) {
       set_wanted(parameter);
-      const std::vector<NodeId> users = graph_.users(parameter);
-      if (users.empty()) unused(parameter);
-      first_reader_[users.front()].push_back(parameter);
+      if (graph_.users(parameter).empty()) unused(parameter);
+      find_first_reader(parameter);
     }
     for (size_t i = 0; i < forward.size(); ++i) {
       const Node& node = graph_.node(forward[i]);
       if (node.phase == Phase::kTail)
         throw Error("",
                     "autodiff runs before anything stands in the tail, but " + node.op + " does (" + node.origin + ")");
-      if (node.phase == Phase::kHead)
-        throw Error("",
-                    "autodiff does not go through the head phase, where " + node.op + " stands (" + node.origin + ")");
       if (std::any_of(node.inputs.begin(), node.inputs.end(), [this](ValueId id) { return wanted(id); }))
-        for (const ValueId output : node.outputs) set_wanted(output);
+        for (const ValueId output : node.outputs) {
+          set_wanted(output);
+          if (node.phase == Phase::kHead) find_first_reader(output);
+        }
       const auto found = first_reader_.find(forward[i]);
       if (found != first_reader_.end()) finished_after_[i] = found->second;
     }
+  }
+
+  void find_first_reader(ValueId value) {
+    for (const NodeId user : graph_.users(value))
+      if (graph_.node(user).phase == Phase::kBody) {
+        first_reader_[user].push_back(value);
+        return;
+      }
   }
 
   void differentiate(NodeId id) {
@@ -105,7 +120,8 @@ class Differentiation {
     Graph::Cursor& cursor = graph_.cursor;
     cursor.layer = node.layer;
     cursor.stage = node.stage;
-    cursor.part = part;
+    cursor.phase = node.phase == Phase::kHead ? Phase::kTail : Phase::kBody;
+    cursor.part = node.phase == Phase::kHead ? Part::kForward : part;
     cursor.derived_from = node.id;
     cursor.share = true;
   }
@@ -125,17 +141,19 @@ class Differentiation {
     cursor = here;
   }
 
-  void accumulate(ValueId parameter) {
-    const ValueId sum = gradient(parameter);
-    if (sum == 0) unused(parameter);
+  // The terms of the body are all there; what comes through the head is added behind.
+  void accumulate(ValueId id) {
+    ValueId& sum = gradient(id);
+    if (sum == 0) return;
     Graph::Cursor& cursor = graph_.cursor;
-    const Value& value = graph_.value(sum);
-    cursor.layer = value.producer ? value.layer : graph_.value(parameter).layer;
-    cursor.stage = value.producer ? value.stage : graph_.value(parameter).stage;
+    const Value& term = graph_.value(sum);
+    cursor.layer = term.producer ? term.layer : graph_.value(id).layer;
+    cursor.stage = term.producer ? term.stage : graph_.value(id).stage;
+    cursor.phase = Phase::kBody;
     cursor.part = Part::kWeight;
     cursor.derived_from = 0;
     cursor.share = false;
-    graph_.gradients()[parameter] = graph_.add1("accumulate", {sum});
+    sum = graph_.add1("accumulate", {sum});
   }
 
   [[noreturn]] void unused(ValueId parameter) const {
@@ -158,10 +176,10 @@ class Differentiation {
   }
 
   Graph& graph_;
-  std::vector<ValueId> gradient_; // by value: the sum of the terms so far
-  std::vector<bool> wanted_;      // by value
-  std::unordered_map<NodeId, std::vector<ValueId>> first_reader_;
-  std::vector<std::vector<ValueId>> finished_after_; // by place in the forward order: parameters
+  std::vector<ValueId> gradient_;                                 // by value: the sum of the terms so far
+  std::vector<bool> wanted_;                                      // by value
+  std::unordered_map<NodeId, std::vector<ValueId>> first_reader_; // in the body: of parameters and values of the head
+  std::vector<std::vector<ValueId>> finished_after_;              // by place in the forward order
 };
 
 } // namespace

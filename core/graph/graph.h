@@ -294,8 +294,20 @@ class Graph {
 // Reverse mode: adds the gradients of output "loss" (seeded with the step scalar "loss_scale") for every parameter,
 // and one `accumulate` node for each, whose output is gradients()[parameter]. Backward nodes take layer and stage of
 // their forward node; part W if the input that they differentiate does not vary on micro-batches, else B. accumulate
-// stands in the body, its output does not vary. A parameter that the loss does not depend on is an Error.
+// stands in the body, its output does not vary. Where the head makes of a parameter what the body reads (flat_gather), the
+// accumulated gradient of that goes through the derivative of the head's node in the tail, and gradients()[parameter] is
+// what comes out. A parameter that the loss does not depend on is an Error.
 void autodiff(Graph& graph);
+
+// Replaces tensor_norm(x), for x divided over ranks, by the root of the sum of their sum_squares(x). The graph's
+// placements are inferred on the way.
+void resolve_norms(Graph& graph);
+
+// What must hold at last, when strategies, optimizer and core have written all they have to: each gradient lies as its
+// parameter does, and none is a partial sum; nodes read what is on their stage; outputs are on all ranks alike; gathers
+// and scatters go over the innermost axes of a dimension; the gradients of tied copies are one sum over their stages; no
+// norm is that of one rank. Needs placements (infer_all). Throws Error naming node, axis and who added it.
+void check_final(const Graph& graph);
 
 // One line a node: `%12:f32[4,64,128] = matmul(%3:tokens, %9:wte) {transpose_b=1}  body/F layer 3`. And as Graphviz.
 std::string to_text(const Graph& graph);
