@@ -1,0 +1,210 @@
+#include <algorithm>
+#include <cstring>
+
+#include "plugins/kernels/sve/attention/attention.h"
+#include "plugins/kernels/sve/gemm/gemm.h"
+#include "plugins/kernels/sve/gemm/microkernel.h"
+#include "plugins/kernels/sve/kernel.h"
+
+namespace kumiki::sve {
+namespace {
+
+constexpr int64_t kQueries = kBackwardQueries;
+constexpr int64_t kPanelsOfBlock = 2; /* panels of keys in a block */
+
+/* A task's scratch: one block of queries of one head. */
+struct Scratch {
+  float *q_tiles, *d_o_tiles;     /* tiles [width][8] of rows: left operands of scores and dp */
+  float *q_columns, *d_o_columns; /* panels [queries][columns]: right operands of dk and dv */
+  float *scores, *dp;             /* [queries][pitch] */
+  float* ds_tiles;                /* ds again as tiles [keys][8]: left operand of dq */
+  float* dq;                      /* [queries][dq_row] */
+  float* q_scaled;                /* [queries][width] */
+  float* deltas;                  /* [queries] */
+  int64_t pitch, dq_row;
+
+  Scratch(void* base, int64_t width) : arena(base) {
+    pitch = kPanelsOfBlock * panel_width();
+    dq_row = panels_of(width) * panel_width();
+    q_tiles = arena.take(kQueries * width);
+    d_o_tiles = arena.take(kQueries * width);
+    q_columns = arena.take(kQueries * dq_row);
+    d_o_columns = arena.take(kQueries * dq_row);
+    scores = arena.take(kQueries * pitch);
+    dp = arena.take(kQueries * pitch);
+    ds_tiles = arena.take(kQueries * pitch);
+    dq = arena.take(kQueries * dq_row);
+    q_scaled = arena.take(kQueries * width);
+    deltas = arena.take(kQueries);
+  }
+  Arena arena;
+};
+
+/* Rows of a block of queries as both operands, and delta = Σ o d_o of each. */
+void load_queries(const Head& head, const BackwardPart& part, int64_t column, int64_t q0, int64_t nq,
+                  const Scratch& s) {
+  const int64_t width = head.width, panel = panel_width();
+  const float* q = part.q.data + column + q0 * part.q.pitch;
+  const float* d_o = part.d_o.data + column + q0 * part.d_o.pitch;
+  const float* o = part.o.data + column + q0 * part.o.pitch;
+  const float scale = head.scale;
+  for (int64_t i = 0; i < nq; ++i) {
+    const float* from = q + i * part.q.pitch;
+    float* to = s.q_scaled + i * width;
+    for_vectors(0, width, [=](int64_t j, svbool_t p) { svst1(p, to + j, mul(svld1(p, from + j), set(scale))); });
+    V sum = set(0.0f);
+    const float *left = d_o + i * part.d_o.pitch, *right = o + i * part.o.pitch;
+    for (int64_t j = 0; j < width; j += lanes()) {
+      const svbool_t p = first(width - j);
+      sum = mla(sum, svld1(p, left + j), svld1(p, right + j));
+    }
+    s.deltas[i] = sum_lanes(sum);
+  }
+  pack_left(s.q_scaled, width, false, width, nq, 0, tiles_of(nq), s.q_tiles);
+  pack_left(d_o, part.d_o.pitch, false, width, nq, 0, tiles_of(nq), s.d_o_tiles);
+  for (int64_t p = 0; p < panels_of(width); ++p) {
+    pack_right(s.q_scaled, width, false, nq, width, p, s.q_columns + p * kQueries * panel);
+    pack_right(d_o, part.d_o.pitch, false, nq, width, p, s.d_o_columns + p * kQueries * panel);
+  }
+}
+
+/* Scores become p = e^(s - lse) and dp becomes ds = p (dp - delta), 0 where a query does not see a key. */
+void block_gradient(const Head& head, const float* lse, int64_t q0, int64_t nq, int64_t k0, int64_t nk,
+                    const Scratch& s) {
+  const int64_t n = lanes();
+  for (int64_t i = 0; i < nq; ++i) {
+    const float l = lse[q0 + i], delta = s.deltas[i];
+    float *score_row = s.scores + i * s.pitch, *dp_row = s.dp + i * s.pitch;
+    const int64_t visible = q0 + i + 1 - k0; // keys 0 … visible-1 of the block
+    const auto gradient = [=](int64_t j, svbool_t seen) {
+      const V p = svsel(seen, exp_bounded(sub(svld1(seen, score_row + j), set(l))), set(0.0f));
+      svst1(all(), score_row + j, p);
+      svst1(all(), dp_row + j, mul(p, sub(svld1(seen, dp_row + j), set(delta))));
+    };
+    if (head.segments) {
+      const int32_t mine = head.segments[q0 + i], *others = head.segments + k0;
+      for (int64_t j = 0; j < nk; j += n) {
+        const svbool_t p = first(std::min(visible, nk) - j);
+        gradient(j, svcmpeq(p, svld1(p, others + j), mine));
+      }
+    } else {
+      for_vectors(0, std::max<int64_t>(0, std::min(nk, visible)), gradient);
+      for (int64_t j = std::max<int64_t>(0, (visible + n - 1) / n * n); j < nk; j += n) {
+        svst1(all(), score_row + j, set(0.0f));
+        svst1(all(), dp_row + j, set(0.0f));
+      }
+    }
+  }
+}
+
+/* The products of one block of queries with one block of keys. */
+void one_block(const Head& head, const PackedHead& packed, const BackwardPart& part, const float* lse, int64_t block,
+               int64_t q0, int64_t nq, bool is_first, const Scratch& s) {
+  const int64_t n = lanes(), width = head.width, panel = panel_width(), pitch = s.pitch;
+  const int64_t k0 = key_block_begin(block, head.tokens), nk = key_block_begin(block + 1, head.tokens) - k0;
+  const int64_t key_panels = panels_of(head.tokens), first_panel = block * kPanelsOfBlock;
+
+  for (int64_t kp = first_panel; kp < std::min(key_panels, first_panel + kPanelsOfBlock); ++kp) {
+    const int64_t key = panel_begin(kp, head.tokens), vectors = (panel_columns(kp, head.tokens) + n - 1) / n;
+    for (int64_t i = 0; i < nq; i += kTileHeight) {
+      const int64_t rows = std::min(kTileHeight, nq - i);
+      if (key > q0 + i + rows - 1) continue; // all of these keys lie after these queries
+      const int64_t at = kp * width * panel, c = i * pitch + key - k0;
+      const auto tile = tile_of<true>(rows, vectors);
+      tile({width, s.q_tiles + i * width, kTileHeight, packed.keys_turned + at, panel, nullptr, 0, s.scores + c, pitch,
+            vectors * n});
+      tile({width, s.d_o_tiles + i * width, kTileHeight, packed.values_turned + at, panel, nullptr, 0, s.dp + c, pitch,
+            vectors * n});
+    }
+  }
+  block_gradient(head, lse, q0, nq, k0, nk, s);
+
+  for (int64_t p = 0; p < panels_of(width); ++p) {
+    const int64_t column = panel_begin(p, width), columns = panel_columns(p, width), vectors = (columns + n - 1) / n;
+    for (int64_t i = 0; i < nk; i += kTileHeight) {
+      const int64_t from = std::max<int64_t>(0, k0 + i - q0); // earlier queries do not see these keys
+      if (from >= nq) break;
+      const int64_t rows = std::min(kTileHeight, nk - i), at = (p * kQueries + from) * panel;
+      const auto tile = tile_of<false>(rows, vectors);
+      float* dv = part.dv + (k0 + i) * part.k_pitch + column;
+      float* dk = part.dk + (k0 + i) * part.k_pitch + column;
+      tile({nq - from, s.scores + from * pitch + i, pitch, s.d_o_columns + at, panel, dv, part.k_pitch, dv,
+            part.k_pitch, columns});
+      tile({nq - from, s.dp + from * pitch + i, pitch, s.q_columns + at, panel, dk, part.k_pitch, dk, part.k_pitch,
+            columns});
+    }
+  }
+
+  pack_left(s.dp, pitch, false, nk, nq, 0, tiles_of(nq), s.ds_tiles);
+  for (int64_t p = 0; p < panels_of(width); ++p) {
+    const int64_t column = panel_begin(p, width), columns = panel_columns(p, width);
+    for (int64_t i = 0; i < nq; i += kTileHeight) {
+      const int64_t rows = std::min(kTileHeight, nq - i), k1 = std::min(nk, q0 + i + rows - k0);
+      float* dq = s.dq + i * s.dq_row + column;
+      if (k1 <= 0 && !is_first) continue;
+      tile_of<true>(rows, (columns + n - 1) / n)({std::max<int64_t>(0, k1), s.ds_tiles + i * nk, kTileHeight,
+                                                  packed.keys + (p * head.tokens + k0) * panel, panel,
+                                                  is_first ? nullptr : dq, s.dq_row, dq, s.dq_row, columns});
+    }
+  }
+}
+
+} // namespace
+
+int64_t turned_floats(int64_t tokens, int64_t width) { return panels_of(tokens) * panel_width() * width; }
+int64_t columns_floats(int64_t tokens, int64_t width) { return panels_of(width) * panel_width() * tokens; }
+
+void pack_head_backward(const HeadRows& keys, const HeadRows& values, int64_t tokens, int64_t width,
+                        const PackedHead& to) {
+  const int64_t panel = panel_width();
+  for (int64_t p = 0; p < panels_of(tokens); ++p) {
+    pack_right(keys.data, keys.pitch, true, width, tokens, p, to.keys_turned + p * width * panel);
+    pack_right(values.data, values.pitch, true, width, tokens, p, to.values_turned + p * width * panel);
+  }
+  for (int64_t p = 0; p < panels_of(width); ++p)
+    pack_right(keys.data, keys.pitch, false, tokens, width, p, to.keys + p * tokens * panel);
+}
+
+int64_t key_blocks(int64_t tokens) { return (panels_of(tokens) + kPanelsOfBlock - 1) / kPanelsOfBlock; }
+int64_t key_block_begin(int64_t b, int64_t tokens) {
+  return panel_begin(std::min(b * kPanelsOfBlock, panels_of(tokens)), tokens);
+}
+
+int64_t backward_scratch(int64_t width) {
+  return static_cast<int64_t>(Scratch(nullptr, width).arena.used() / sizeof(float));
+}
+
+void attention_backward(const Head& head, const PackedHead& packed, const BackwardPart& part, float* scratch) {
+  const Scratch s(scratch, head.width);
+  const int64_t key_begin = key_block_begin(part.block_begin, head.tokens),
+                key_end = key_block_begin(part.block_end, head.tokens);
+  const size_t row_bytes = static_cast<size_t>(head.width) * sizeof(float);
+  for (int64_t t = key_begin; t < key_end; ++t) {
+    std::memset(part.dk + t * part.k_pitch, 0, row_bytes);
+    std::memset(part.dv + t * part.k_pitch, 0, row_bytes);
+  }
+  for (int64_t member = 0; member < part.group; ++member) {
+    const float* lse = part.lse + member * head.tokens;
+    for (int64_t q0 = first_query(key_begin); q0 < head.tokens; q0 += kQueries) {
+      const int64_t nq = std::min(kQueries, head.tokens - q0);
+      load_queries(head, part, member * head.width, q0, nq, s);
+      bool is_first = true;
+      for (int64_t block = part.block_begin; block < part.block_end; ++block) {
+        const int64_t k0 = key_block_begin(block, head.tokens), k1 = key_block_begin(block + 1, head.tokens);
+        if (k0 >= q0 + nq) break;
+        if (head.segments && !segments_meet(head.segments + k0, k1 - k0, head.segments + q0, nq)) continue;
+        one_block(head, packed, part, lse, block, q0, nq, is_first, s);
+        is_first = false;
+      }
+      for (int64_t i = 0; i < nq; ++i) {
+        const float *from = s.dq + i * s.dq_row, factor = is_first ? 0.0f : head.scale;
+        float* to = part.dq + member * part.dq_member + (q0 + i) * part.dq_pitch;
+        for_vectors(0, head.width, [=](int64_t j, svbool_t p) {
+          svst1(p, to + j, factor == 0.0f ? set(0.0f) : mul(svld1(p, from + j), set(factor)));
+        });
+      }
+    }
+  }
+}
+
+} // namespace kumiki::sve

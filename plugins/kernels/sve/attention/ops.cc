@@ -1,0 +1,230 @@
+/* attention and attention_backward over the threads of the pool. How the work is cut depends on the shapes alone, so
+ * the bits do not depend on the number of threads. */
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "plugins/kernels/sve/attention/attention.h"
+#include "plugins/kernels/sve/kernels.h"
+#include "plugins/kernels/sve/simd.h"
+
+namespace kumiki::sve {
+namespace {
+
+constexpr int64_t kPartsWanted = 48;   /* parts of a backward pass: four for each of a memory group's 12 cores … */
+constexpr int64_t kShortestPart = 256; /* … but not of fewer keys: each part reads all queries and writes its own dq */
+
+/* What both directions read from the op. */
+struct Shape {
+  int64_t batch, tokens, query_heads, key_heads, width;
+  float scale;
+  bool segments;
+
+  int64_t q_pitch() const { return query_heads * width; }
+  int64_t k_pitch() const { return key_heads * width; }
+  int64_t group() const { return query_heads / key_heads; }
+};
+
+Shape shape_of(const Op& op) {
+  for (uint32_t i = 0; i < 3; ++i) op.require_input(i, KM_F32);
+  const km_tensor &q = op.input(0), &k = op.input(1);
+  if (q.rank != 3 || k.rank != 3 || op.input(2).rank != 3)
+    throw Unsupported(op.name() + ": expected tensors [batch, tokens, width]");
+  Shape s{};
+  s.width = op.i64("head_width", 0);
+  if (s.width < 1 || s.width > 256) throw Unsupported(op.name() + ": sve takes a head_width of 1 to 256");
+  s.batch = q.dims[0];
+  s.tokens = q.dims[1];
+  s.query_heads = q.dims[2] / s.width;
+  s.key_heads = k.dims[2] / s.width;
+  if (q.dims[2] % s.width || k.dims[2] % s.width || s.key_heads == 0 || s.query_heads % s.key_heads)
+    throw Unsupported(op.name() + ": the widths of q and k do not fit head_width");
+  s.scale = static_cast<float>(op.f64("scale", 1.0 / std::sqrt(static_cast<double>(s.width))));
+  const std::string mask = op.text("mask", "causal");
+  if (mask != "causal" && mask != "segments")
+    throw Unsupported(op.name() + ": sve takes mask causal and segments, not \"" + mask + "\"");
+  s.segments = mask == "segments";
+  if (k.dims[1] != s.tokens) throw Unsupported(op.name() + ": as many keys as queries are expected");
+  return s;
+}
+
+Head head_of(const Shape& s, const int32_t* segments, int64_t batch) {
+  return {s.tokens, s.width, s.scale, segments ? segments + batch * s.tokens : nullptr};
+}
+
+class Attention : public Kernel {
+ public:
+  Attention(const Op& op, const Pool& pool) : Kernel(op, pool), shape_(shape_of(op)) {
+    op.require_counts(shape_.segments ? 4 : 3, 2);
+    if (shape_.segments) op.require_input(3, KM_I32);
+    op.require_output(0, KM_F32);
+    op.require_output(1, KM_F32);
+    Arena arena(nullptr);
+    lay_out(arena);
+    support_.workspace_bytes = arena.used();
+  }
+
+  void run(const Buffers& b, void* workspace) override {
+    Arena arena(workspace);
+    lay_out(arena);
+    const Shape& s = shape_;
+    const int32_t* segments = s.segments ? b.in<int32_t>(3) : nullptr;
+    pool_.run(s.batch * s.key_heads, [&](int64_t number, uint32_t) {
+      const int64_t at = number / s.key_heads * s.tokens * s.k_pitch() + number % s.key_heads * s.width;
+      pack_head({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()}, s.tokens, s.width,
+                keys_ + number * keys_floats_, values_ + number * values_floats_);
+    });
+    const int64_t pieces = (s.tokens + forward_queries() - 1) / forward_queries();
+    pool_.run(s.batch * s.query_heads * pieces, [&](int64_t number, uint32_t worker) {
+      const int64_t heads = s.batch * s.query_heads;
+      const int64_t piece = pieces - 1 - number / heads, head = number % heads; // the longest first
+      const int64_t batch = head / s.query_heads, query_head = head % s.query_heads;
+      const int64_t at = batch * s.tokens * s.q_pitch() + query_head * s.width;
+      const int64_t key_head = batch * s.key_heads + query_head / s.group();
+      attention_forward(head_of(s, segments, batch), {b.in(0) + at, s.q_pitch()}, keys_ + key_head * keys_floats_,
+                        values_ + key_head * values_floats_, piece * forward_queries(), b.out(0) + at,
+                        b.out(1) + head * s.tokens, scratch_ + worker * scratch_floats_);
+    });
+  }
+
+ private:
+  void lay_out(Arena& arena) {
+    const Shape& s = shape_;
+    keys_floats_ = packed_keys_floats(s.tokens, s.width);
+    values_floats_ = packed_values_floats(s.tokens, s.width);
+    scratch_floats_ = (forward_scratch(s.width) + 63) / 64 * 64;
+    keys_ = arena.take(s.batch * s.key_heads * keys_floats_);
+    values_ = arena.take(s.batch * s.key_heads * values_floats_);
+    scratch_ = arena.take(scratch_floats_ * pool_.threads());
+  }
+
+  Shape shape_;
+  int64_t keys_floats_, values_floats_, scratch_floats_;
+  float *keys_, *values_, *scratch_;
+};
+
+/* A task is a run of keys of one key head, with all query heads that read it: dk and dv are sums within one task. dq of
+ * the first part goes straight to the output, that of the others to the workspace; then they are added in order. */
+class AttentionBackward : public Kernel {
+ public:
+  AttentionBackward(const Op& op, const Pool& pool) : Kernel(op, pool), shape_(shape_of(op)) {
+    op.require_counts(shape_.segments ? 7 : 6, 3);
+    for (uint32_t i = 3; i < 6; ++i) op.require_input(i, KM_F32);
+    if (shape_.segments) op.require_input(6, KM_I32);
+    for (uint32_t o = 0; o < 3; ++o) op.require_output(o, KM_F32);
+    const int64_t heads = shape_.batch * shape_.key_heads, blocks = key_blocks(shape_.tokens);
+    const int64_t parts =
+        std::clamp<int64_t>(kPartsWanted / heads, 1, std::max<int64_t>(1, shape_.tokens / kShortestPart));
+    const int64_t step = (blocks + parts - 1) / parts;
+    for (int64_t b = 0; b < blocks; b += step) begins_.push_back(b);
+    begins_.push_back(blocks);
+    Arena arena(nullptr);
+    lay_out(arena);
+    support_.workspace_bytes = arena.used();
+  }
+
+  void run(const Buffers& b, void* workspace) override {
+    Arena arena(workspace);
+    lay_out(arena);
+    const Shape& s = shape_;
+    const int64_t heads = s.batch * s.key_heads, parts = static_cast<int64_t>(begins_.size()) - 1;
+    const int32_t* segments = s.segments ? b.in<int32_t>(6) : nullptr;
+    const auto key_offset = [&](int64_t head) {
+      return head / s.key_heads * s.tokens * s.k_pitch() + head % s.key_heads * s.width;
+    };
+    pool_.run(heads, [&](int64_t head, uint32_t) {
+      const int64_t at = key_offset(head);
+      pack_head_backward({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()}, s.tokens, s.width, packed(head));
+    });
+    pool_.run(heads * parts, [&](int64_t number, uint32_t worker) {
+      const int64_t part = number / heads, head = number % heads; // the first keys have the most queries
+      const int64_t batch = head / s.key_heads, query_head = head % s.key_heads * s.group();
+      const int64_t q_at = batch * s.tokens * s.q_pitch() + query_head * s.width, k_at = key_offset(head);
+      BackwardPart p;
+      p.block_begin = begins_[static_cast<size_t>(part)];
+      p.block_end = begins_[static_cast<size_t>(part) + 1];
+      p.group = s.group();
+      p.q = {b.in(0) + q_at, s.q_pitch()};
+      p.o = {b.in(3) + q_at, s.q_pitch()};
+      p.d_o = {b.in(5) + q_at, s.q_pitch()};
+      p.lse = b.in(4) + (batch * s.query_heads + query_head) * s.tokens;
+      p.dk = b.out(1) + k_at;
+      p.dv = b.out(2) + k_at;
+      p.k_pitch = s.k_pitch();
+      if (part == 0) {
+        p.dq = b.out(0) + q_at;
+        p.dq_pitch = s.q_pitch();
+        p.dq_member = s.width;
+      } else {
+        p.dq = part_of_dq(part, batch * s.query_heads + query_head, 0);
+        p.dq_pitch = s.width;
+        p.dq_member = rows_of(part) * s.width;
+      }
+      attention_backward(head_of(s, segments, batch), packed(head), p, scratch_ + worker * scratch_floats_);
+    });
+    if (parts > 1) add_parts(b.out(0));
+  }
+
+ private:
+  static constexpr int64_t kRowsOfTask = 64;
+
+  int64_t first_row(int64_t part) const {
+    return first_query(key_block_begin(begins_[static_cast<size_t>(part)], shape_.tokens));
+  }
+  int64_t rows_of(int64_t part) const { return shape_.tokens - first_row(part); }
+  /* Row t of a query head in a part's dq; rows begin at first_row(part). */
+  float* part_of_dq(int64_t part, int64_t query_head, int64_t t) const {
+    return dq_[static_cast<size_t>(part)] + (query_head * rows_of(part) + t - first_row(part)) * shape_.width;
+  }
+  PackedHead packed(int64_t head) const {
+    return {keys_turned_ + head * turned_floats_, values_turned_ + head * turned_floats_,
+            keys_ + head * columns_floats_};
+  }
+
+  void add_parts(float* dq) const {
+    const Shape& s = shape_;
+    const int64_t pieces = (s.tokens + kRowsOfTask - 1) / kRowsOfTask;
+    pool_.run(s.batch * s.query_heads * pieces, [&](int64_t number, uint32_t) {
+      const int64_t head = number / pieces, begin = number % pieces * kRowsOfTask;
+      for (int64_t t = begin; t < std::min(s.tokens, begin + kRowsOfTask); ++t) {
+        float* to = dq + (head / s.query_heads * s.tokens + t) * s.q_pitch() + head % s.query_heads * s.width;
+        for (size_t part = 1; part + 1 < begins_.size(); ++part) {
+          if (t < first_row(static_cast<int64_t>(part))) break;
+          const float* from = part_of_dq(static_cast<int64_t>(part), head, t);
+          for_vectors(0, s.width,
+                      [=](int64_t j, svbool_t p) { svst1(p, to + j, add(svld1(p, to + j), svld1(p, from + j))); });
+        }
+      }
+    });
+  }
+
+  void lay_out(Arena& arena) {
+    const Shape& s = shape_;
+    const int64_t heads = s.batch * s.key_heads;
+    turned_floats_ = turned_floats(s.tokens, s.width);
+    columns_floats_ = columns_floats(s.tokens, s.width);
+    scratch_floats_ = (backward_scratch(s.width) + 63) / 64 * 64;
+    keys_turned_ = arena.take(heads * turned_floats_);
+    values_turned_ = arena.take(heads * turned_floats_);
+    keys_ = arena.take(heads * columns_floats_);
+    scratch_ = arena.take(scratch_floats_ * pool_.threads());
+    dq_.assign(1, nullptr);
+    for (size_t part = 1; part + 1 < begins_.size(); ++part)
+      dq_.push_back(arena.take(s.batch * s.query_heads * rows_of(static_cast<int64_t>(part)) * s.width));
+  }
+
+  Shape shape_;
+  std::vector<int64_t> begins_; /* the first key block of each part, and the end */
+  int64_t turned_floats_, columns_floats_, scratch_floats_;
+  float *keys_turned_, *values_turned_, *keys_, *scratch_;
+  std::vector<float*> dq_;
+};
+
+} // namespace
+
+std::unique_ptr<Kernel> make_attention(const Op& op, const Pool& pool) { return make<Attention>(op, pool); }
+std::unique_ptr<Kernel> make_attention_backward(const Op& op, const Pool& pool) {
+  return make<AttentionBackward>(op, pool);
+}
+
+} // namespace kumiki::sve
