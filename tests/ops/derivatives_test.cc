@@ -75,6 +75,12 @@ const std::vector<Pair>& pairs() {
       {"add_position x=2x5x7 table=9x7", {{"add_position_backward dy=2x5x7 rows=9", "w0", "d_table"}}},
       {"embedding tokens=2x9 table=6x7", {{"embedding_backward dy=2x9x7 rows=6", "tokens w0", "d_table"}}},
       {"cross_entropy logits=5x11", {{"cross_entropy_backward logits=5x11", "logits targets w0", "d_logits"}}},
+      {"add_position x=2x5x7 table=19x7 offset=9",
+       {{"add_position_backward dy=2x5x7 rows=19 offset=9", "w0", "d_table"}}},
+      {"embedding tokens=2x9 table=6x7 offset=4",
+       {{"embedding_backward dy=2x9x7 rows=6 offset=4", "tokens w0", "d_table"}}},
+      {"dropout x=2x33 probability=0.4 stream=3 offset=66 sample_elements=99",
+       {{"dropout x=2x33 probability=0.4 stream=3 offset=66 sample_elements=99", "w0 seed sample", "d_x"}}},
       {"projection_cross_entropy x=5x7 w=11x7",
        {{"projection_cross_entropy_train x=5x7 w=11x7", "x w targets w0", "- - d_x d_w"}}},
   };

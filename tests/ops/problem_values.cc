@@ -16,8 +16,8 @@ void fill_uniform(Tensor& t, Random& random, double low, double high) {
   for (int64_t i = 0; i < t.size(); ++i) t.set(i, uniform(random, low, high));
 }
 
-/* How many different tokens or targets there may be. */
-int64_t numbers_below(const Problem& p) {
+/* How many rows of the vocabulary there are here. */
+int64_t vocabulary_rows(const Problem& p) {
   if (const int table = p.find_input("table"); table >= 0) return p.inputs[static_cast<size_t>(table)].dims[0];
   if (const int w = p.find_input("w"); w >= 0) return p.inputs[static_cast<size_t>(w)].dims[0];
   if (const int logits = p.find_input("logits"); logits >= 0) {
@@ -25,6 +25,13 @@ int64_t numbers_below(const Problem& p) {
     return t.dims[t.rank - 1];
   }
   return p.attribute_i64("rows", 1);
+}
+
+/* How many different tokens or targets there may be. With attribute offset the rows here are a part of the vocabulary:
+ * some numbers lie before them, some behind. */
+int64_t numbers_below(const Problem& p) {
+  const int64_t offset = p.attribute_i64("offset", -1);
+  return vocabulary_rows(p) + (offset < 0 ? 0 : offset + 3);
 }
 
 void fill_segments(Tensor& t, Random& random) {
@@ -73,6 +80,10 @@ void fill(const Problem& p, size_t i, Tensor& t, Random& random) {
   } else if (op == "reciprocal" || (op == "divide" && name == "b")) {
     fill_uniform(t, random, 0.5, 2);
     for (int64_t e = 0; e < t.size(); e += 3) t.set(e, -t.at(e));
+  } else if (name == "max") {
+    fill_uniform(t, random, 2, 3);
+  } else if (name == "sum_exp") {
+    fill_uniform(t, random, 0.5, 9);
   } else if (op == "adamw_update" && name == "v") {
     fill_uniform(t, random, 0, 0.1);
   } else if (op == "select" && name == "c") {

@@ -10,6 +10,16 @@ static km_status refuse_number(const reference_call* c, const char* what, int64_
                        (long long)number, (long long)limit);
 }
 
+/* The row of the table that holds a token: with attribute offset -1 where the table, a part of the whole, has none. */
+static km_status row_of_token(const reference_call* c, int64_t token, int64_t vocabulary, int64_t* row) {
+  int part = km_find_attribute(c->op, "offset") != NULL;
+  *row = token - km_attribute_i64(c->op, "offset", 0);
+  if (*row >= 0 && *row < vocabulary) return KM_OK;
+  if (!part) return refuse_number(c, "token", token, vocabulary);
+  *row = -1;
+  return KM_OK;
+}
+
 /* tokens i32 [B, T] and x f32 [B, T, N]. */
 static int fits_tokens(const km_tensor* tokens, const km_tensor* x) {
   return tokens->dtype == KM_I32 && x->dtype == KM_F32 && x->rank >= 1 && reference_is_rows_of(tokens, x);
@@ -30,8 +40,13 @@ km_status run_embedding(const reference_call* c) {
   const float* table = c->in[1];
   int64_t vocabulary = c->op->inputs[1].dims[0], n = c->op->inputs[1].dims[1];
   for (int64_t r = 0, rows = km_elements(&c->op->inputs[0]); r < rows; ++r) {
-    if (tokens[r] < 0 || tokens[r] >= vocabulary) return refuse_number(c, "token", tokens[r], vocabulary);
-    memcpy((float*)c->out[0] + r * n, table + tokens[r] * n, (uint64_t)n * sizeof(float));
+    float* y = (float*)c->out[0] + r * n;
+    int64_t row;
+    REFERENCE_TRY(row_of_token(c, tokens[r], vocabulary, &row));
+    if (row >= 0)
+      memcpy(y, table + row * n, (uint64_t)n * sizeof(float));
+    else
+      memset(y, 0, (uint64_t)n * sizeof(float));
   }
   return KM_OK;
 }
@@ -54,8 +69,9 @@ km_status run_embedding_backward(const reference_call* c) {
   int64_t vocabulary = c->op->outputs[0].dims[0], n = c->op->outputs[0].dims[1];
   for (int64_t i = 0; i < vocabulary * n; ++i) sums[i] = 0;
   for (int64_t r = 0, rows = km_elements(&c->op->inputs[0]); r < rows; ++r) {
-    if (tokens[r] < 0 || tokens[r] >= vocabulary) return refuse_number(c, "token", tokens[r], vocabulary);
-    for (int64_t j = 0; j < n; ++j) sums[tokens[r] * n + j] += dy[r * n + j];
+    int64_t row;
+    REFERENCE_TRY(row_of_token(c, tokens[r], vocabulary, &row));
+    for (int64_t j = 0; row >= 0 && j < n; ++j) sums[row * n + j] += dy[r * n + j];
   }
   for (int64_t i = 0; i < vocabulary * n; ++i) reference_put(c->out[0], addend, i, sums[i]);
   return KM_OK;

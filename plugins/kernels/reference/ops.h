@@ -39,6 +39,10 @@ km_status check_cross_entropy(const km_host* host, const km_op* op, km_support* 
 km_status check_cross_entropy_backward(const km_host* host, const km_op* op, km_support* support);
 km_status check_projection_cross_entropy(const km_host* host, const km_op* op, km_support* support);
 km_status check_projection_cross_entropy_train(const km_host* host, const km_op* op, km_support* support);
+km_status check_row_max(const km_host* host, const km_op* op, km_support* support);
+km_status check_row_exp_pick(const km_host* host, const km_op* op, km_support* support);
+km_status check_cross_entropy_parts(const km_host* host, const km_op* op, km_support* support);
+km_status check_cross_entropy_parts_backward(const km_host* host, const km_op* op, km_support* support);
 km_status check_gradient_scale(const km_host* host, const km_op* op, km_support* support);
 km_status check_adamw_update(const km_host* host, const km_op* op, km_support* support);
 
@@ -79,6 +83,10 @@ km_status run_cross_entropy(const reference_call* call);
 km_status run_cross_entropy_backward(const reference_call* call);
 km_status run_projection_cross_entropy(const reference_call* call);
 km_status run_projection_cross_entropy_train(const reference_call* call);
+km_status run_row_max(const reference_call* call);
+km_status run_row_exp_pick(const reference_call* call);
+km_status run_cross_entropy_parts(const reference_call* call);
+km_status run_cross_entropy_parts_backward(const reference_call* call);
 km_status run_gradient_scale(const reference_call* call);
 km_status run_adamw_update(const reference_call* call);
 

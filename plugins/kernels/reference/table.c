@@ -64,6 +64,11 @@ const reference_op reference_table[] = {
     {"cross_entropy_backward", check_cross_entropy_backward, run_cross_entropy_backward},
     {"projection_cross_entropy", check_projection_cross_entropy, run_projection_cross_entropy},
     {"projection_cross_entropy_train", check_projection_cross_entropy_train, run_projection_cross_entropy_train},
+    /* loss_parts.c */
+    {"row_max", check_row_max, run_row_max},
+    {"row_exp_pick", check_row_exp_pick, run_row_exp_pick},
+    {"cross_entropy_parts", check_cross_entropy_parts, run_cross_entropy_parts},
+    {"cross_entropy_parts_backward", check_cross_entropy_parts_backward, run_cross_entropy_parts_backward},
     /* update.c */
     {"gradient_scale", check_gradient_scale, run_gradient_scale},
     {"adamw_update", check_adamw_update, run_adamw_update},

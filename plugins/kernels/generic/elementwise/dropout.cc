@@ -8,8 +8,9 @@
 namespace kumiki::generic {
 namespace {
 
-/* x [batch, ...], seed, sample: the pieces of a sample begin at multiples of four elements, so that each draw of Philox
- * belongs to one task. */
+/* x [batch, ...], seed, sample: the pieces of a sample begin at multiples of four of its elements, so that each draw of
+ * Philox belongs to one task. Where x begins between two of those (attribute offset), the first piece begins with what
+ * is left of a draw. */
 class DropoutKernel : public Kernel {
  public:
   DropoutKernel(const Op& op, const Pool& pool) : Kernel(op, pool) {
@@ -27,6 +28,8 @@ class DropoutKernel : public Kernel {
     parameters_.stream = static_cast<uint32_t>(op.i64("stream", 0));
     parameters_.threshold = static_cast<uint64_t>(std::ceil(probability * 4294967296.0));
     parameters_.factor = static_cast<float>(1.0 / (1.0 - probability));
+    offset_ = op.i64("offset", 0);
+    if (offset_ < 0) throw Unsupported("dropout: attribute offset is negative");
     support_.in_place[0] = 1;
   }
 
@@ -34,17 +37,31 @@ class DropoutKernel : public Kernel {
     Dropout common = parameters_;
     common.seed = static_cast<uint64_t>(*b.in<int64_t>(1));
     const uint64_t first = static_cast<uint64_t>(*b.in<int64_t>(2));
-    const int64_t piece = 16384, pieces = (elements_ + piece - 1) / piece;
+    /* Counted from the draw that x begins in. */
+    const int64_t lead = offset_ % 4, end = lead + elements_;
+    const int64_t piece = 16384, pieces = (end + piece - 1) / piece;
     pool_.run(batch_ * pieces, [&](int64_t number, uint32_t) {
-      const int64_t sample = number / pieces, begin = number % pieces * piece, at = sample * elements_ + begin;
+      const int64_t sample = number / pieces, begin = number % pieces * piece;
       Dropout p = common;
       p.sample = first + static_cast<uint64_t>(sample);
-      dropout(p, begin, b.in(0) + at, b.out(0) + at, std::min(piece, elements_ - begin));
+      const float* x = b.in(0) + sample * elements_ - lead;
+      float* y = b.out(0) + sample * elements_ - lead;
+      const int64_t from = begin == 0 && lead > 0 ? first_draw(p, x, y, lead, std::min<int64_t>(4, end)) : begin;
+      dropout(p, offset_ - lead + from, x + from, y + from, std::min(begin + piece, end) - from);
     });
   }
 
  private:
-  int64_t batch_, elements_;
+  /* The elements [lead, end) of the draw that x begins in; gives where the next draw begins, or the end. */
+  int64_t first_draw(const Dropout& p, const float* x, float* y, int64_t lead, int64_t end) const {
+    float draw[4] = {};
+    std::copy(x + lead, x + end, draw + lead);
+    dropout(p, offset_ - lead, draw, draw, 4);
+    std::copy(draw + lead, draw + end, y + lead);
+    return end;
+  }
+
+  int64_t batch_, elements_, offset_;
   Dropout parameters_{};
 };
 

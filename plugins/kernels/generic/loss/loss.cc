@@ -18,14 +18,25 @@ namespace {
 
 constexpr float kLowest = -3.0e38f;
 
-float RowLogSum(const float* x, int64_t n) {
+float RowMaximum(const float* x, int64_t n) {
   const F d;
   const int64_t step = lanes(), whole = n / step * step;
-  V m = hn::Set(d, kLowest);
-  for (int64_t i = 0; i < whole; i += step) m = hn::Max(m, hn::LoadU(d, x + i));
-  float maximum = whole ? hn::GetLane(hn::MaxOfLanes(d, m)) : kLowest;
-  for (int64_t i = whole; i < n; ++i) maximum = std::max(maximum, x[i]);
-  m = hn::Set(d, maximum);
+  V m0 = hn::Set(d, kLowest), m1 = m0;
+  int64_t i = 0;
+  for (; i + 2 * step <= whole; i += 2 * step) {
+    m0 = hn::Max(m0, hn::LoadU(d, x + i));
+    m1 = hn::Max(m1, hn::LoadU(d, x + i + step));
+  }
+  for (; i < whole; i += step) m0 = hn::Max(m0, hn::LoadU(d, x + i));
+  float maximum = hn::GetLane(hn::MaxOfLanes(d, hn::Max(m0, m1)));
+  for (; i < n; ++i) maximum = std::max(maximum, x[i]);
+  return maximum;
+}
+
+float RowSumExp(const float* x, int64_t n, float maximum) {
+  const F d;
+  const int64_t step = lanes(), whole = n / step * step;
+  const V m = hn::Set(d, maximum);
   V s0 = hn::Zero(d), s1 = s0;
   int64_t i = 0;
   for (; i + 2 * step <= whole; i += 2 * step) {
@@ -35,7 +46,12 @@ float RowLogSum(const float* x, int64_t n) {
   for (; i < whole; i += step) s0 = hn::Add(s0, exp_fast(hn::Sub(hn::LoadU(d, x + i), m)));
   float sum = sum_lanes(hn::Add(s0, s1));
   for (; i < n; ++i) sum += std::exp(x[i] - maximum);
-  return maximum + std::log(sum);
+  return sum;
+}
+
+float RowLogSum(const float* x, int64_t n) {
+  const float maximum = RowMaximum(x, n);
+  return maximum + std::log(RowSumExp(x, n, maximum));
 }
 
 void RowGradient(const float* x, int64_t n, float log_sum, float scale, float* y) {
@@ -94,11 +110,15 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace kumiki::generic {
+HWY_EXPORT(RowMaximum);
+HWY_EXPORT(RowSumExp);
 HWY_EXPORT(RowLogSum);
 HWY_EXPORT(RowGradient);
 HWY_EXPORT(TileStatistics);
 HWY_EXPORT(TileGradient);
 
+float row_maximum(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(RowMaximum)(x, n); }
+float row_sum_exp(const float* x, int64_t n, float maximum) { return HWY_DYNAMIC_DISPATCH(RowSumExp)(x, n, maximum); }
 float row_log_sum(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(RowLogSum)(x, n); }
 void row_gradient(const float* x, int64_t n, float log_sum, float scale, float* y) {
   HWY_DYNAMIC_DISPATCH(RowGradient)(x, n, log_sum, scale, y);

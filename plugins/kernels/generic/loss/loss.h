@@ -7,6 +7,11 @@
 
 namespace kumiki::generic {
 
+float row_maximum(const float* x, int64_t n);
+
+/* Σ e^(x − maximum). */
+float row_sum_exp(const float* x, int64_t n, float maximum);
+
 /* log Σ e^x. */
 float row_log_sum(const float* x, int64_t n);
 
