@@ -43,8 +43,9 @@ typedef struct km_schedule {
   uint32_t coordinate;
   uint32_t micro_batches;
   uint32_t training;      /* 1: forward, backward and weight parts; 0: forward only */
-  /* Adds an entry: part KM_PART_FORWARD, KM_PART_BACKWARD (of activations and, where `split` is 0, of weights too) or
-   * KM_PART_WEIGHT. The core gives each micro-batch a slot of activations from its forward to its last part. */
+  /* Adds an entry: part KM_PART_FORWARD, KM_PART_BACKWARD (of activations) or KM_PART_WEIGHT. Each micro-batch of each own
+   * stage has one of each; where all weight parts come right behind their backward parts, both run as one. The core gives
+   * each micro-batch a slot of activations from its forward to its last part. */
   void (*emit)(const struct km_schedule* schedule, uint32_t part, uint32_t stage, uint32_t micro);
   void* sink;
 } km_schedule;

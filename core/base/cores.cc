@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 namespace kumiki {
 namespace {
@@ -29,6 +30,15 @@ std::vector<int> allowed_now() {
 const std::vector<int>& process_cores() {
   static const std::vector<int> cores = allowed_now();
   return cores;
+}
+
+std::vector<int> cores_of_rank(unsigned local, unsigned ranks) {
+  const std::vector<int>& cores = process_cores();
+  const long online = sysconf(_SC_NPROCESSORS_ONLN);
+  if (ranks <= 1 || (online > 0 && cores.size() < static_cast<size_t>(online))) return cores; // bound by the launcher
+  const size_t n = cores.size();
+  return {cores.begin() + static_cast<std::ptrdiff_t>(n * local / ranks),
+          cores.begin() + static_cast<std::ptrdiff_t>(n * (local + 1) / ranks)};
 }
 
 void run_on_any_core() { set_cores(process_cores()); }

@@ -9,6 +9,10 @@ namespace kumiki {
 // Cores that the process might run on when this was first asked, in order; at least one. [any]
 const std::vector<int>& process_cores();
 
+// Those of them that rank `local` of `ranks` ranks on this host computes on: a share of its own where the launcher did not
+// bind the process; empty where there are fewer cores than ranks. [any]
+std::vector<int> cores_of_rank(unsigned local, unsigned ranks);
+
 // Lets the calling thread run on any of them again. [any]
 void run_on_any_core();
 

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "core/base/error.h"
 #include "core/cli/commands.h"
 #include "core/run/engine.h"
 #include "core/run/trainer.h"
@@ -17,8 +18,9 @@ nlohmann::json plan_json(const Plan& plan, const ModelFlops& flops, int64_t para
   json["flops_per_micro_batch_causal"] = flops.causal;
   json["memory_bytes"]["total"] = plan.leaf_bytes() + plan.arena.bytes;
   for (const MemoryRow& row : plan.memory) json["memory_bytes"][row.what] = row.bytes;
-  json["steps"] = {
-      {"head", plan.head.steps.size()}, {"body", plan.body.steps.size()}, {"tail", plan.tail.steps.size()}};
+  size_t body = 0;
+  for (const Segment& segment : plan.body) body += segment.steps.size();
+  json["steps"] = {{"head", plan.head.steps.size()}, {"body", body}, {"tail", plan.tail.steps.size()}};
   return json;
 }
 
@@ -29,7 +31,7 @@ void add_plan_command(CLI::App& app) {
     std::string config, show = "memory";
     std::vector<std::string> sets;
     bool json = false, graphviz = false;
-    int64_t ranks = 1;
+    int64_t ranks = 1, rank = 0;
   };
   auto a = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("plan", "what a run will do and need, without running it");
@@ -41,27 +43,35 @@ void add_plan_command(CLI::App& app) {
                    "graph: as the model builds it; training: with gradients and update; plan: the steps; memory")
       ->capture_default_str()
       ->check(CLI::IsMember({"graph", "training", "plan", "memory"}));
-  command->add_option("--ranks", a->ranks, "ranks of the run")
+  command->add_option("--ranks", a->ranks, "ranks of the run")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--rank", a->rank, "whose graph and plan to show")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1}));
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--json", a->json, "the figures as JSON");
   command->add_flag("--graphviz", a->graphviz, "graph and training as Graphviz");
   command->callback([a] {
     const Config config = Config::load(a->config, a->sets);
     Registry registry(config);
     check_components(config, registry);
-    Engine engine(registry, config, {});
+    if (a->rank >= a->ranks)
+      throw Error("--rank", std::to_string(a->rank) + " is none of " + std::to_string(a->ranks) + " ranks");
+    Engine::Options options;
+    options.rank = a->rank;
+    options.ranks = a->ranks;
+    Engine engine(registry, config, options);
     std::unique_ptr<Graph> graph =
         engine.model().build(engine.shape(KM_MODE_TRAIN, config.run().micro_batch), engine.chain());
     const ModelFlops flops = training_flops(*graph);
+    int64_t parameters = 0;
+    for (ValueId p : graph->parameters()) parameters += graph->value(p).type.elements();
+    const Strategies& strategies = engine.strategies();
+    strategies.rewrite_forward(*graph);
     const auto print = [&] { std::printf("%s", (a->graphviz ? to_graphviz(*graph) : to_text(*graph)).c_str()); };
     if (a->show == "graph" && !a->json) return print();
     const auto optimizer = engine.open_optimizer();
-    make_training_graph(*graph, *optimizer, engine.chain(), engine.training_options());
+    make_training_graph(*graph, *optimizer, engine.chain(), strategies, engine.training_options());
     if (a->show == "training" && !a->json) return print();
-    const Plan plan = make_plan(*graph, engine.chain(), training_plan_options(config));
-    int64_t parameters = 0;
-    for (ValueId p : graph->parameters()) parameters += graph->value(p).type.elements();
+    const Plan plan = make_plan(*graph, engine.chain(), training_plan_options(config, strategies), &strategies);
     if (a->json)
       std::printf("%s\n", plan_json(plan, flops, parameters).dump(2).c_str());
     else if (a->show == "plan")

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/cli/commands.h"
+#include "core/run/launch.h"
 #include "core/run/trainer.h"
 
 namespace kumiki {
@@ -27,10 +28,10 @@ void add_train_command(CLI::App& app, int* exit_code) {
   command->callback([arguments, exit_code] {
     std::vector<std::string> sets = arguments->sets;
     if (arguments->steps > 0) sets.push_back("run.steps=" + std::to_string(arguments->steps));
-    const Config config = Config::load(arguments->config, sets);
-    Registry registry(config);
-    check_components(config, registry);
-    *exit_code = train(config, registry, arguments->options);
+    *exit_code =
+        run_ranks(arguments->config, sets, [&](const Config& config, Registry& registry, Communicator* communicator) {
+          return train(config, registry, arguments->options, communicator);
+        });
   });
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/graph/graph.h"
 #include "core/plan/chain.h"
+#include "core/plan/strategies.h"
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
 #include "kumiki/model.h"
@@ -25,7 +26,8 @@ class Model {
   const km_model& table() const { return table_; }
   void* self() const { return self_; }
   const std::string& title() const { return title_; }
-  // Builds one graph; vendors' forward rewrites of the chain are applied.
+  // Builds one graph; vendors' forward rewrites of the chain are applied. Shapes are those of the whole model: the
+  // strategies' forward rewrites come next.
   std::unique_ptr<Graph> build(const km_model_shape& shape, const KernelChain& chain) const;
 
  private:
@@ -44,6 +46,7 @@ class Optimizer {
   // Adds the update of one parameter at the graph's cursor.
   void update(Graph& graph, ValueId parameter, ValueId gradient) const;
   const std::string& title() const { return title_; }
+  bool whole_matrix() const { return table_.update_kind == KM_UPDATE_WHOLE_MATRIX; }
 
  private:
   km_optimizer table_{};
@@ -57,8 +60,10 @@ struct TrainingOptions {
   double clip = 0;
 };
 
-// Turns a forward graph into a training graph: outputs "loss", "tokens" (sums over micro-batches), "gradient_norm".
-void make_training_graph(Graph& graph, const Optimizer& optimizer, KernelChain& chain, const TrainingOptions& options);
+// Turns a forward graph, after the strategies' forward rewrites, into a training graph: outputs "loss", "tokens" (sums over
+// micro-batches and ranks), "gradient_norm".
+void make_training_graph(Graph& graph, const Optimizer& optimizer, KernelChain& chain, const Strategies& strategies,
+                         const TrainingOptions& options);
 // Turns a forward graph into an evaluation graph: no dropout, no gradients; outputs "loss", "tokens" as above.
 void make_evaluation_graph(Graph& graph, KernelChain& chain, const TrainingOptions& options);
 // Turns a prefill or decode graph into one that is ready to plan.

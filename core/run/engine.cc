@@ -1,6 +1,8 @@
 #include "core/run/engine.h"
 
+#include <algorithm>
 #include <chrono>
+#include <numeric>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -61,8 +63,14 @@ double time_kernel(KernelChain& chain, const OpRequest& request, const KernelCha
 } // namespace
 
 Engine::Engine(Registry& registry, const Config& config, const Options& options)
-    : registry_(registry), config_(config) {
-  pool_ = std::make_unique<Pool>(static_cast<uint32_t>(config.run().threads));
+    : registry_(registry), config_(config), communicator_(options.communicator) {
+  km_rank_info place{};
+  place.rank = static_cast<uint32_t>(options.rank);
+  place.size = static_cast<uint32_t>(options.ranks);
+  place.local_size = 1;
+  if (communicator_) place = communicator_->place();
+  pool_ = std::make_unique<Pool>(static_cast<uint32_t>(config.run().threads), true,
+                                 cores_of_rank(place.local_rank, place.local_size));
   host_.set_context(pool_.get());
   host_.set_service(KM_PARALLEL_SERVICE, Pool::service());
   host_.set_service(KM_GRAPH_SERVICE, graph_service());
@@ -75,6 +83,11 @@ Engine::Engine(Registry& registry, const Config& config, const Options& options)
   }
   if (members.empty()) throw Error(config.path(), "[kernels] use is empty", "try use = [\"generic\", \"reference\"]");
   chain_ = std::make_unique<KernelChain>(host_, members);
+
+  if (communicator_ && !chain_->device().is_host())
+    throw Error("[comm] use", "moves host memory, but the run computes on " + chain_->device().name(),
+                "use a comm component of that device");
+  strategies_ = std::make_unique<Strategies>(host_, registry, config, place.rank, place.size);
 
   const ComponentUse use = config.model();
   vocabulary_ = use.options.get_i64("vocabulary", 0);
@@ -91,6 +104,26 @@ Engine::Engine(Registry& registry, const Config& config, const Options& options)
   }
   const Component& component = registry.find("model", use.name);
   model_ = std::make_unique<Model>(host_, component, OptionValues(component, use.options));
+}
+
+std::unique_ptr<Graph> Engine::build(const km_model_shape& shape) const {
+  std::unique_ptr<Graph> graph = model_->build(shape, *chain_);
+  strategies_->rewrite_forward(*graph);
+  return graph;
+}
+
+Links Engine::links(const Plan& plan) {
+  Links links;
+  links.communicator = communicator_;
+  links.groups.resize(plan.groups.size());
+  if (plan.groups.empty()) return links;
+  KM_CHECK(communicator_, "a plan with messages needs ranks to send them to");
+  // By name: ranks of several stages need other groups, but come to those that they share in one order.
+  std::vector<size_t> order(plan.groups.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return plan.groups[a] < plan.groups[b]; });
+  for (size_t i : order) links.groups[i] = communicator_->group(strategies_->group(plan.groups[i]));
+  return links;
 }
 
 TrainingOptions Engine::training_options() const { return {bf16(), true, config_.optimizer().clip}; }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "core/plan/build.h"
+#include "core/run/executor.h"
 #include "core/run/feed.h"
 #include "core/run/pool.h"
 
@@ -13,9 +14,11 @@ namespace kumiki {
 class Engine {
  public:
   struct Options {
-    bool data = true;            // open [[data]] (split train)
-    int64_t vocabulary = 0;      // without data: of the checkpoint
-    std::string without_kernels; // leave this member out of the chain (tests)
+    bool data = true;                     // open [[data]] (split train)
+    int64_t vocabulary = 0;               // without data: of the checkpoint
+    std::string without_kernels;          // leave this member out of the chain (tests)
+    Communicator* communicator = nullptr; // the other ranks; null: there are none, or this is a plan of
+    int64_t rank = 0, ranks = 1;          // one of so many
   };
   Engine(Registry& registry, const Config& config, const Options& options);
 
@@ -26,6 +29,13 @@ class Engine {
   KernelChain& chain() { return *chain_; }
   Feed* feed() { return feed_.get(); }
   const Model& model() const { return *model_; }
+  const Strategies& strategies() const { return *strategies_; }
+  Communicator* communicator() { return communicator_; }
+  bool first_rank() const { return strategies_->rank() == 0; }
+  // The model's graph as this rank has it: built, and rewritten by the strategies.
+  std::unique_ptr<Graph> build(const km_model_shape& shape) const;
+  // Makes the groups that a plan's messages need: all ranks, for the same plans in the same order.
+  Links links(const Plan& plan);
   int64_t vocabulary() const { return vocabulary_; }
   bool bf16() const { return config_.run().compute == "bf16"; }
   TrainingOptions training_options() const;
@@ -40,8 +50,10 @@ class Engine {
   Registry& registry_;
   const Config& config_;
   Host host_;
+  Communicator* communicator_;
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<KernelChain> chain_;
+  std::unique_ptr<Strategies> strategies_;
   std::unique_ptr<Feed> feed_;
   std::unique_ptr<Model> model_;
   int64_t vocabulary_ = 0;

@@ -22,7 +22,7 @@ void stage_rows(Staging& staging, int32_t micro, const BatchRows& rows, int64_t 
 Evaluator::Evaluator(Engine& engine, Store& store, std::unique_ptr<Graph> forward, uint32_t split)
     : engine_(engine), store_(store), graph_(std::move(forward)) {
   make_evaluation_graph(*graph_, engine.chain(), engine.training_options());
-  plan_ = make_plan(*graph_, engine.chain(), {});
+  plan_ = make_plan(*graph_, engine.chain(), {}, &engine.strategies());
   store.add(plan_);
   feed_ = std::make_unique<Feed>(engine.host(), engine.registry(), engine.config(), split, engine.vocabulary());
   if (feed_->has_tokenizer() && feed_->tokenizer().token_bytes)
@@ -31,32 +31,41 @@ Evaluator::Evaluator(Engine& engine, Store& store, std::unique_ptr<Graph> forwar
 }
 
 Evaluation Evaluator::run(int64_t batches) {
-  if (!executor_) executor_ = std::make_unique<Executor>(plan_, engine_.chain(), store_);
+  if (!executor_) executor_ = std::make_unique<Executor>(plan_, engine_.chain(), store_, engine_.links(plan_));
   const RunSettings& run = engine_.config().run();
   const int64_t samples = feed_->samples();
-  const int64_t whole = samples / run.micro_batch;
+  // Ranks that read data of their own take turns: micro-batch b · degree + index is theirs.
+  const int64_t degree = engine_.strategies().batch_degree(), index = engine_.strategies().batch_index();
+  const int64_t whole = samples / run.micro_batch / degree * degree;
   if (samples > 0 && whole == 0)
     throw Error("[run] micro_batch", "the split for evaluation has only " + std::to_string(samples) +
-                                         " sequences, fewer than one micro-batch");
+                                         " sequences, fewer than one micro-batch for each rank that reads");
   if (samples > 0 && (batches == 0 || batches > whole)) batches = whole;
   if (batches == 0) throw Error("[run] eval_batches", "the data has no end", "say how many micro-batches");
 
+  batches = std::max(degree, batches / degree * degree);
+
   double loss = 0, tokens = 0;
   int64_t bytes = 0;
+  const std::vector<ScheduleEntry> schedule = make_schedule(plan_, 1, &engine_.strategies());
   BatchRows rows;
   Staging staging(plan_, 1);
   staging.set_all("seed", static_cast<double>(run.seed));
-  for (int64_t b = 0; b < batches; ++b) {
+  for (int64_t b = index; b < batches; b += degree) {
     feed_->read(b * run.micro_batch, run.micro_batch, rows);
     stage_rows(staging, 0, rows, 0, run.micro_batch, run.sequence);
     // The weights do not change between the batches, but what the head made lies in memory that a tail may have used.
-    if (executor_->run(one_rank_schedule(1), staging) != KM_OK)
+    if (executor_->run(schedule, staging) != KM_OK)
       throw Error("evaluation", "failed in " + executor_->failed() + ": " + Host::take_error());
     loss += executor_->scalar("loss");
     tokens += executor_->scalar("tokens");
     if (!bytes_of_token_.empty())
       for (int32_t t : rows.targets)
         if (t >= 0) bytes += bytes_of_token_[static_cast<size_t>(t)];
+  }
+  if (degree > 1 && !bytes_of_token_.empty()) {
+    engine_.communicator()->all_reduce(&bytes, 1, KM_REDUCE_SUM);
+    bytes /= engine_.strategies().ranks() / degree; // ranks that share their data with others count it too
   }
   Evaluation result;
   result.tokens = static_cast<int64_t>(tokens);

@@ -2,11 +2,14 @@
 // nothing, takes no lock and decides nothing. Floor: run.
 #pragma once
 
+#include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/plan/plan.h"
+#include "core/run/communicator.h"
 #include "core/run/store.h"
 
 namespace kumiki {
@@ -45,9 +48,15 @@ struct ProfileRow {
   int64_t calls = 0;
 };
 
+// What messages of a plan go over: null and empty where it has none.
+struct Links {
+  Communicator* communicator = nullptr;
+  std::vector<km_group*> groups; // of Plan::groups
+};
+
 class Executor {
  public:
-  Executor(const Plan& plan, const KernelChain& chain, const Store& store);
+  Executor(const Plan& plan, const KernelChain& chain, const Store& store, Links links = {});
 
   // One walk through the schedule. On error the status and which step it was (failed()); never throws.
   km_status run(const std::vector<ScheduleEntry>& schedule, const Staging& staging);
@@ -74,14 +83,27 @@ class Executor {
     const km_address* buffers = nullptr;
     km_address workspace = 0;
     uint64_t bytes = 0;
+    const km_message* message = nullptr;
   };
   struct Step {
     Call first, next;
     uint32_t row = 0;
+    uint32_t comm = kumiki::Step::kNoComm;
+    bool last_only = false;
+    const std::vector<uint32_t>* awaits = nullptr; // null: none
   };
-  km_address resolve(const Location& location) const;
-  Call resolve(const Action& action);
+  void settle(const Segment& segment, Phase phase, int32_t slot, std::vector<Step>& steps);
+  km_address resolve(const Location& location, int32_t slot = 0) const;
+  Call resolve(const Action& action, int32_t slot);
+  const km_message* message(const Action& action, int32_t slot);
   km_status call(const Call& call);
+  uint64_t& ticket(uint32_t comm, int32_t slot) {
+    return tickets_[comm * slots_ + (slotted_[comm] ? static_cast<size_t>(slot) : 0)];
+  }
+  km_status await(uint64_t& ticket);
+  km_status send_off(const Step& step, const Call& call, int32_t slot);
+  km_status run_entry(const ScheduleEntry& entry);
+  km_status run_steps(const std::vector<Step>& steps, const ScheduleEntry& entry);
   km_status feed(const ScheduleEntry& entry, const Staging& staging);
   km_status run_timed(const Step& step, const Call& call);
 
@@ -89,8 +111,18 @@ class Executor {
   const KernelChain& chain_;
   const Store& store_;
   Device& device_;
+  Links links_;
   std::vector<std::vector<km_address>> address_lists_;
-  std::vector<Step> head_, body_, tail_;
+  std::deque<km_message> messages_;
+  std::vector<Step> head_, tail_;
+  std::vector<std::vector<std::vector<Step>>> body_; // by segment and slot
+  // The number + 1 of the last message of each communication step, by slot where it has slots; 0: none under way. Those of
+  // sends are awaited when another micro-batch takes their slot, not before: the receiver may come to them only later.
+  std::vector<uint64_t> tickets_;
+  std::vector<bool> slotted_;                // by communication step
+  std::vector<std::vector<uint32_t>> sends_; // by segment: the communication steps that send from its stage
+  size_t slots_ = 1;                         // the most of any stage
+  std::map<std::string, uint32_t> row_of_;
   std::vector<ProfileRow> rows_;
   const Step* at_ = nullptr;
   bool profiling_ = false;

@@ -113,7 +113,7 @@ void Feed::read(int64_t first, int64_t n, BatchRows& rows) {
 
 // ---- Prefetch ----
 
-Prefetch::Prefetch(Feed& feed) : feed_(feed), thread_(start_thread([this] { work(); })) {}
+Prefetch::Prefetch(Feed& feed, Share share) : feed_(feed), share_(share), thread_(start_thread([this] { work(); })) {}
 
 Prefetch::~Prefetch() {
   {
@@ -122,6 +122,19 @@ Prefetch::~Prefetch() {
   }
   changed_.notify_all();
   thread_.join();
+}
+
+void Prefetch::read(int64_t first, int64_t n, BatchRows& rows) {
+  if (share_.degree == 1) return feed_.read(first, n, rows);
+  rows.tokens.clear();
+  rows.targets.clear();
+  rows.segments.clear();
+  for (int64_t at = share_.rows * share_.index; at < n; at += share_.rows * share_.degree) {
+    feed_.read(first + at, share_.rows, part_);
+    rows.tokens.insert(rows.tokens.end(), part_.tokens.begin(), part_.tokens.end());
+    rows.targets.insert(rows.targets.end(), part_.targets.begin(), part_.targets.end());
+    rows.segments.insert(rows.segments.end(), part_.segments.begin(), part_.segments.end());
+  }
 }
 
 void Prefetch::work() {
@@ -135,7 +148,7 @@ void Prefetch::work() {
     lock.unlock();
     std::exception_ptr error;
     try {
-      feed_.read(first, n, rows);
+      read(first, n, rows);
     } catch (...) {
       error = std::current_exception();
     }
@@ -170,7 +183,7 @@ BatchRows Prefetch::get(int64_t first, int64_t n) {
   }
   error_ = nullptr;
   BatchRows rows;
-  feed_.read(first, n, rows);
+  read(first, n, rows);
   return rows;
 }
 

@@ -59,10 +59,18 @@ class Feed {
   void* tokenizer_self_ = nullptr;
 };
 
+// Which rows of a global batch a rank reads: of each `degree` micro-batches of `rows` rows the one with number `index`.
+struct Share {
+  int64_t rows = 1;
+  int64_t degree = 1;
+  int64_t index = 0;
+};
+
 // Reads one batch ahead on a thread of its own.
 class Prefetch {
  public:
-  explicit Prefetch(Feed& feed);
+  // All rows come out unless a share is given; then those of each get are its micro-batches in a row.
+  explicit Prefetch(Feed& feed, Share share = {});
   ~Prefetch();
   // The batch that begins at `first`: what was read ahead if it was asked for by `ahead`, else read now. Throws what reading
   // threw.
@@ -71,7 +79,10 @@ class Prefetch {
 
  private:
   void work();
+  void read(int64_t first, int64_t n, BatchRows& rows);
   Feed& feed_;
+  const Share share_;
+  BatchRows part_;
   std::mutex mutex_;
   std::condition_variable changed_;
   int64_t first_ = -1, n_ = 0;

@@ -63,25 +63,24 @@ Generator::Generator(Engine& engine, Store& store)
 }
 
 void Generator::plan(Mode& mode, uint32_t which, int64_t tokens) {
-  mode.graph = engine_.model().build(engine_.shape(which, 1, tokens, capacity_), engine_.chain());
+  mode.graph = engine_.build(engine_.shape(which, 1, tokens, capacity_));
   if (mode.graph->output("logits") == 0) throw Error(engine_.model().title(), "gives no \"logits\" to generate from");
   make_generation_graph(*mode.graph, engine_.chain(), engine_.training_options());
   PlanOptions options;
   options.prepack = false; // packing all weights costs more than the few tokens gain
-  mode.plan = make_plan(*mode.graph, engine_.chain(), options);
+  mode.plan = make_plan(*mode.graph, engine_.chain(), options, &engine_.strategies());
   store_.add(mode.plan);
 }
 
 void Generator::pass(Mode& mode, const int32_t* tokens, int64_t n) {
   if (!mode.executor) {
-    mode.executor = std::make_unique<Executor>(mode.plan, engine_.chain(), store_);
+    mode.executor = std::make_unique<Executor>(mode.plan, engine_.chain(), store_, engine_.links(mode.plan));
     mode.staging = std::make_unique<Staging>(mode.plan, 1);
   }
   std::memcpy(mode.staging->input("tokens", 0), tokens, static_cast<size_t>(n) * sizeof(int32_t));
   mode.staging->set("past", static_cast<double>(past_), 0);
-  std::vector<ScheduleEntry> schedule;
-  if (ready_ != &mode) schedule.push_back({Phase::kHead, 0, 0, true, true});
-  schedule.push_back({Phase::kBody, 0, 0, true, true});
+  std::vector<ScheduleEntry> schedule = make_schedule(mode.plan, 1, &engine_.strategies());
+  if (ready_ == &mode) schedule.erase(schedule.begin()); // the head has run
   if (mode.executor->run(schedule, *mode.staging) != KM_OK)
     throw Error("generate", "failed in " + mode.executor->failed() + ": " + Host::take_error());
   ready_ = &mode;

@@ -4,9 +4,9 @@
 #include <immintrin.h>
 #endif
 
+#include <algorithm>
 #include <chrono>
 
-#include "core/base/cores.h"
 #include "core/base/threads.h"
 #include "core/plugin/host.h"
 
@@ -48,16 +48,15 @@ void flush_denormals() {
 #endif
 }
 
-Pool::Pool(uint32_t threads, bool pin) {
-  const std::vector<int>& cores = process_cores();
-  if (threads == 0) threads = static_cast<uint32_t>(cores.size());
+Pool::Pool(uint32_t threads, bool pin, const std::vector<int>& cores) {
+  if (threads == 0) threads = std::max(1u, static_cast<uint32_t>(cores.size()));
   // More threads than cores: pinning and spinning would only keep others from running.
   if (threads > cores.size()) pin = spin_ = false;
   flush_denormals();
   pinned_ = pin;
   if (pin) run_on_core(cores[0]);
   for (uint32_t w = 1; w < threads; ++w) {
-    workers_.push_back(start_thread([this, w, pin, core = cores[w % cores.size()]] {
+    workers_.push_back(start_thread([this, w, pin, core = cores.empty() ? 0 : cores[w % cores.size()]] {
       if (pin) run_on_core(core);
       flush_denormals();
       work(w);

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/base/cores.h"
 #include "kumiki/parallel_for.h"
 
 namespace kumiki {
@@ -15,7 +16,9 @@ class Pool {
  public:
   // `threads` in all, 0 = as many as cores that this process may use. Pins thread i to the i-th of them if `pin` (the caller until the pool is gone); the
   // caller becomes worker 0. Each worker flushes denormals to zero.
-  explicit Pool(uint32_t threads = 0, bool pin = true);
+  explicit Pool(uint32_t threads = 0, bool pin = true) : Pool(threads, pin, process_cores()) {}
+  // The same on some cores only; none: one thread that shares what there is with others.
+  Pool(uint32_t threads, bool pin, const std::vector<int>& cores);
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;

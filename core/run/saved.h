@@ -9,7 +9,7 @@
 
 namespace kumiki {
 
-// All saved leaves; data is fetched from the device when the writer copies it.
+// What this rank writes of all saved leaves; data is fetched from the device when the writer copies it.
 std::vector<Slice> leaf_slices(const Store& store);
 // Fills all saved leaves of the store. Throws Error (exit code 4) naming what the checkpoint lacks or has in another shape.
 void load_leaves(const CheckpointReader& reader, Store& store);

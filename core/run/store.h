@@ -24,6 +24,7 @@ class Store {
   void finish();
 
   km_address leaf(const std::string& name) const;
+  bool has(const std::string& name) const { return blocks_.count(name) != 0; }
   km_address arena() const { return arena_; }
   const std::vector<Leaf>& leaves() const { return leaves_; } // in order of their first naming
   Device& device() const { return device_; }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <csignal>
 #include <functional>
+#include <mutex>
 #include <optional>
 
 #include "core/base/clock.h"
@@ -26,36 +27,46 @@ namespace {
 volatile std::sig_atomic_t stop_signal = 0;
 void on_signal(int signal) { stop_signal = signal; }
 
-int64_t largest_micro_batches(const Config& config) {
+int64_t largest_micro_batches(const Config& config, const Strategies& strategies) {
   const GlobalBatch& batch = config.run().global_batch;
-  return std::max(batch.start, batch.end) / config.run().micro_batch;
+  return std::max(batch.start, batch.end) / (config.run().micro_batch * strategies.batch_degree());
 }
 
+// Several ranks of one process share the handlers: the first sets them, the last puts the old ones back.
 class Signals {
  public:
   Signals() {
+    const std::lock_guard lock(mutex_);
+    if (users_++ > 0) return;
     stop_signal = 0;
     struct sigaction action = {};
     action.sa_handler = on_signal;
     for (size_t i = 0; i < 3; ++i) sigaction(kSignals[i], &action, &old_[i]);
   }
   ~Signals() {
+    const std::lock_guard lock(mutex_);
+    if (--users_ > 0) return;
     for (size_t i = 0; i < 3; ++i) sigaction(kSignals[i], &old_[i], nullptr);
   }
 
  private:
   static constexpr int kSignals[3] = {SIGUSR1, SIGINT, SIGTERM};
-  struct sigaction old_[3];
+  static inline std::mutex mutex_;
+  static inline int users_ = 0;
+  static inline struct sigaction old_[3];
 };
 
 class Trainer {
  public:
-  Trainer(const Config& config, Registry& registry, const TrainOptions& options)
+  Trainer(const Config& config, Registry& registry, const TrainOptions& options, Communicator* communicator)
       : config_(config),
         options_(options),
         begin_(real_clock().seconds()),
         folder_(run_folder(config)),
-        engine_(registry, config, {}),
+        engine_(registry, config, {.without_kernels = {}, .communicator = communicator}),
+        communicator_(communicator),
+        first_(engine_.first_rank()),
+        micro_batch_(config.run().micro_batch * engine_.strategies().batch_degree()),
         store_(engine_.chain().device()) {}
 
   int run() {
@@ -68,25 +79,29 @@ class Trainer {
 
  private:
   // -- set-up --
+  // The first rank looks after the folder; the others are told what it found.
   void open_folder() {
     checkpoints_ = folder_ + "/checkpoints";
-    const std::string latest = latest_checkpoint(real_fs(), checkpoints_);
-    if (options_.resume) {
-      warn_of_broken_checkpoints();
-      if (latest.empty())
-        log_info("no checkpoint in " + checkpoints_ + ": starting at step 0");
-      else
-        reader_ = std::make_unique<CheckpointReader>(real_fs(), latest);
-    } else if (!latest.empty()) {
-      if (!options_.fresh)
-        throw Error(
-            checkpoints_, "an earlier run of this name has checkpoints",
-            "go on with --resume, start over with --fresh (removes them), or give another name: --set run.name=…");
-      real_fs().remove(checkpoints_);
+    std::string latest;
+    if (first_) {
+      latest = latest_checkpoint(real_fs(), checkpoints_);
+      if (options_.resume) {
+        warn_of_broken_checkpoints();
+        if (latest.empty()) log_info("no checkpoint in " + checkpoints_ + ": starting at step 0");
+      } else if (!latest.empty()) {
+        if (!options_.fresh)
+          throw Error(
+              checkpoints_, "an earlier run of this name has checkpoints",
+              "go on with --resume, start over with --fresh (removes them), or give another name: --set run.name=…");
+        real_fs().remove(checkpoints_);
+        latest.clear();
+      }
+      real_fs().make_folders(folder_);
+      real_fs().remove(folder_ + "/stop");
+      write_file(real_fs(), folder_ + "/config.toml", config_.to_toml(engine_.registry().option_lookup()));
     }
-    real_fs().make_folders(folder_);
-    real_fs().remove(folder_ + "/stop");
-    write_file(real_fs(), folder_ + "/config.toml", config_.to_toml(engine_.registry().option_lookup()));
+    if (communicator_) communicator_->broadcast(latest);
+    if (!latest.empty()) reader_ = std::make_unique<CheckpointReader>(real_fs(), latest);
     if (reader_) kernel_choices_ = reader_->state().kernel_choices;
     if (config_.kernels().select == "fastest") engine_.choose_fastest(&kernel_choices_);
   }
@@ -103,27 +118,33 @@ class Trainer {
   void make_plans() {
     const RunSettings& run = config_.run();
     for (int64_t sequences : {run.global_batch.start, run.global_batch.end}) {
-      if (sequences % run.micro_batch == 0) continue;
+      if (sequences % micro_batch_ == 0) continue;
+      const int64_t degree = engine_.strategies().batch_degree();
       throw config_.table("run").error(
           "global_batch",
-          std::to_string(sequences) + " sequences are no multiple of micro_batch = " + std::to_string(run.micro_batch),
-          "make it one, or take another micro_batch");
+          std::to_string(sequences) + " sequences are no multiple of micro_batch = " + std::to_string(run.micro_batch) +
+              (degree > 1 ? " on each of " + std::to_string(degree) + " ranks that read data" : ""),
+          "make it a multiple of " + std::to_string(micro_batch_) + ", or take another micro_batch");
     }
     optimizer_ = engine_.open_optimizer();
     graph_ = engine_.model().build(engine_.shape(KM_MODE_TRAIN, run.micro_batch), engine_.chain());
-    flops_ = training_flops(*graph_);
+    flops_ = training_flops(*graph_); // of the whole model
+    for (ValueId p : graph_->parameters()) parameters_ += graph_->value(p).type.elements();
+    const Strategies& strategies = engine_.strategies();
+    strategies.rewrite_forward(*graph_);
     if (run.eval_every > 0)
       evaluator_ = std::make_unique<Evaluator>(engine_, store_, std::make_unique<Graph>(*graph_), KM_SPLIT_VALIDATION);
-    make_training_graph(*graph_, *optimizer_, engine_.chain(), engine_.training_options());
-    plan_ = make_plan(*graph_, engine_.chain(), training_plan_options(config_));
+    make_training_graph(*graph_, *optimizer_, engine_.chain(), strategies, engine_.training_options());
+    const PlanOptions plan_options = training_plan_options(config_, strategies);
+    check_schedules(strategies, graph_->stages(), plan_options.micro_batches, true);
+    plan_ = make_plan(*graph_, engine_.chain(), plan_options, &strategies);
     store_.add(plan_);
     if (run.sample_every > 0 && engine_.feed()->has_tokenizer())
       generator_ = std::make_unique<Generator>(engine_, store_);
     store_.finish();
-    executor_ = std::make_unique<Executor>(plan_, engine_.chain(), store_);
+    executor_ = std::make_unique<Executor>(plan_, engine_.chain(), store_, engine_.links(plan_));
     executor_->profile(options_.profile);
-    staging_ = std::make_unique<Staging>(plan_, static_cast<int32_t>(largest_micro_batches(config_)));
-    for (ValueId p : graph_->parameters()) parameters_ += graph_->value(p).type.elements();
+    staging_ = std::make_unique<Staging>(plan_, plan_options.micro_batches);
   }
 
   void restore_or_initialize() {
@@ -138,13 +159,23 @@ class Trainer {
     WriterOptions writer_options;
     writer_options.folder = checkpoints_;
     writer_options.keep = config_.checkpoint().keep;
+    writer_options.rank = engine_.strategies().rank();
+    writer_options.ranks = engine_.strategies().ranks();
+    // The first rank's writer clears the folder; the others begin after it.
+    if (communicator_ && !first_) communicator_->barrier();
     writer_ = std::make_unique<CheckpointWriter>(real_fs(), real_clock(), writer_options);
+    if (communicator_ && first_) communicator_->barrier();
+    if (!first_) return;
     const km_run_info info = {sizeof info,         0,          config_.run().name.c_str(), folder_.c_str(), step_ + 1,
                               config_.run().steps, parameters_};
     measures_ = std::make_unique<Measures>(engine_.host(), engine_.registry(), config_, info);
   }
 
   void announce() {
+    if (!first_) {
+      reader_.reset();
+      return;
+    }
     std::string kernels;
     std::map<std::string, std::string> ops_of;
     for (const auto& [op, member] : engine_.chain().chosen())
@@ -152,21 +183,33 @@ class Trainer {
     for (const auto& [member, ops] : ops_of) log_debug(member + ": " + ops);
     for (const KernelChain::Member& m : engine_.chain().members()) kernels += (kernels.empty() ? "" : " > ") + m.plugin;
     char text[512];
-    std::snprintf(text, sizeof text,
-                  "%s: %.2f M parameters, %s, %u threads, kernels %s, %.2f GB planned, ready in %.2f s",
-                  config_.run().name.c_str(), static_cast<double>(parameters_) * 1e-6, config_.run().compute.c_str(),
-                  engine_.pool().threads(), kernels.c_str(),
-                  static_cast<double>(plan_.leaf_bytes() + plan_.arena.bytes) * 1e-9, real_clock().seconds() - begin_);
-    measures_->event(step_, "start", text);
-    if (reader_) measures_->event(step_, "notice", "resumed from " + reader_->folder());
+    std::snprintf(
+        text, sizeof text, "%s: %.2f M parameters, %s, %s%u threads, kernels %s, %.2f GB planned, ready in %.2f s",
+        config_.run().name.c_str(), static_cast<double>(parameters_) * 1e-6, config_.run().compute.c_str(),
+        (engine_.strategies().alone()
+             ? ""
+             : std::to_string(engine_.strategies().ranks()) + " ranks (" + engine_.strategies().text() + "), ")
+            .c_str(),
+        engine_.pool().threads(), kernels.c_str(), static_cast<double>(plan_.leaf_bytes() + plan_.arena.bytes) * 1e-9,
+        real_clock().seconds() - begin_);
+    event(step_, "start", text);
+    if (reader_) event(step_, "notice", "resumed from " + reader_->folder());
     reader_.reset();
+  }
+
+  void event(int64_t step, const char* kind, const std::string& text) {
+    if (measures_) measures_->event(step, kind, text);
+  }
+  void metrics(const std::vector<km_metric>& values) {
+    if (measures_) measures_->step(values);
   }
 
   // -- the loop --
   int loop() {
     const RunSettings& run = config_.run();
     Signals signals;
-    Prefetch prefetch(*engine_.feed());
+    const Strategies& strategies = engine_.strategies();
+    Prefetch prefetch(*engine_.feed(), {run.micro_batch, strategies.batch_degree(), strategies.batch_index()});
     while (step_ < run.steps) {
       const double begin = real_clock().seconds();
       const int64_t sequences = next_global_batch(tokens_);
@@ -178,9 +221,14 @@ class Trainer {
 
       const double rate = learning_rate(config_.optimizer(), step_ + 1, run.steps);
       stage(rows, sequences, rate);
-      if (executor_->run(one_rank_schedule(static_cast<int32_t>(sequences / run.micro_batch)), *staging_) != KM_OK)
-        throw Error("step " + std::to_string(step_ + 1),
-                    "failed in " + executor_->failed() + ": " + Host::take_error());
+      if (communicator_) communicator_->set_step(step_ + 1);
+      const double waited = communicator_ ? communicator_->waited() : 0;
+      if (executor_->run(schedule_of(sequences), *staging_) != KM_OK) {
+        std::string why = communicator_ ? communicator_->error() : "";
+        if (why.empty()) why = Host::take_error();
+        throw Error("step " + std::to_string(step_ + 1), "failed in " + executor_->failed() + ": " + why);
+      }
+      comm_seconds_ = communicator_ ? communicator_->waited() - waited : 0;
 
       const double count = executor_->scalar("tokens");
       const double loss = count > 0 ? static_cast<double>(executor_->scalar("loss")) / count : 0;
@@ -194,20 +242,28 @@ class Trainer {
       if (const std::string why = why_stop(); !why.empty() && step_ < run.steps) {
         save();
         writer_->wait();
-        measures_->event(step_, "stop", why + ": checkpoint saved, go on with --resume");
+        event(step_, "stop", why + ": checkpoint saved, go on with --resume");
         finish();
         return kExitStopped;
       }
     }
     if (saved_step_ != step_) save();
     writer_->wait();
-    measures_->event(step_, "checkpoint", latest_checkpoint(real_fs(), checkpoints_));
+    event(step_, "checkpoint", latest_checkpoint(real_fs(), checkpoints_));
     finish();
     return 0;
   }
 
   int64_t next_global_batch(int64_t tokens) const {
-    return global_batch(config_.run().global_batch, tokens, config_.run().micro_batch);
+    return global_batch(config_.run().global_batch, tokens, micro_batch_);
+  }
+
+  // One for each size of a global batch: a ramp goes through few, and they need not be made again.
+  const std::vector<ScheduleEntry>& schedule_of(int64_t sequences) {
+    std::vector<ScheduleEntry>& schedule = schedules_[sequences];
+    if (schedule.empty())
+      schedule = make_schedule(plan_, static_cast<int32_t>(sequences / micro_batch_), &engine_.strategies());
+    return schedule;
   }
 
   void stage(const BatchRows& rows, int64_t sequences, double rate) {
@@ -216,9 +272,10 @@ class Trainer {
     staging_->set_all("learning_rate", rate);
     staging_->set_all("loss_scale", 1.0);
     staging_->set_all("seed", static_cast<double>(run.seed));
-    for (int64_t m = 0; m < sequences / run.micro_batch; ++m) {
+    const int64_t own = engine_.strategies().batch_index() * run.micro_batch; // of the rows of all ranks
+    for (int64_t m = 0; m < sequences / micro_batch_; ++m) {
       staging_->set("micro", static_cast<double>(m), static_cast<int32_t>(m));
-      staging_->set("sample", static_cast<double>(sample_ + m * run.micro_batch), static_cast<int32_t>(m));
+      staging_->set("sample", static_cast<double>(sample_ + m * micro_batch_ + own), static_cast<int32_t>(m));
       stage_rows(*staging_, static_cast<int32_t>(m), rows, m * run.micro_batch, run.micro_batch, run.sequence);
     }
   }
@@ -231,32 +288,33 @@ class Trainer {
       return {};
     }
     if (std::isfinite(loss) && ++skipped_ < 10) {
-      measures_->event(step_ + 1, "notice", "gradient norm is not finite: the update is skipped");
+      event(step_ + 1, "notice", "gradient norm is not finite: the update is skipped");
       return {};
     }
     save();
     writer_->wait();
     finish();
-    log_error("step " + std::to_string(step_ + 1) + ": the " + (std::isfinite(loss) ? "gradient norm" : "loss") +
-              " is not finite; the weights before this step are saved in " + checkpoints_ +
-              "\n  try a lower optimizer.learning_rate, a longer schedule.warmup or a smaller optimizer.clip");
+    if (first_)
+      log_error("step " + std::to_string(step_ + 1) + ": the " + (std::isfinite(loss) ? "gradient norm" : "loss") +
+                " is not finite; the weights before this step are saved in " + checkpoints_ +
+                "\n  try a lower optimizer.learning_rate, a longer schedule.warmup or a smaller optimizer.clip");
     return kExitNumeric;
   }
 
   void report(double begin, double data_seconds, int64_t sequences, double loss, double rate, double norm) {
     const double seconds = real_clock().seconds() - begin;
     const double tokens = static_cast<double>(sequences * config_.run().sequence);
-    const double flops = flops_.full * static_cast<double>(sequences / config_.run().micro_batch);
-    measures_->step({{"step", static_cast<double>(step_)},
-                     {"loss", loss},
-                     {"learning_rate", rate},
-                     {"grad_norm", norm},
-                     {"tokens", static_cast<double>(tokens_)},
-                     {"tokens_per_second", tokens / seconds},
-                     {"flops_per_second", flops / seconds},
-                     {"step_seconds", seconds},
-                     {"data_seconds", data_seconds},
-                     {"comm_seconds", 0.0}});
+    const double flops = flops_.full * static_cast<double>(sequences / config_.run().micro_batch); // of all ranks
+    metrics({{"step", static_cast<double>(step_)},
+             {"loss", loss},
+             {"learning_rate", rate},
+             {"grad_norm", norm},
+             {"tokens", static_cast<double>(tokens_)},
+             {"tokens_per_second", tokens / seconds},
+             {"flops_per_second", flops / seconds},
+             {"step_seconds", seconds},
+             {"data_seconds", data_seconds},
+             {"comm_seconds", comm_seconds_}});
   }
 
   void between_steps() {
@@ -264,28 +322,36 @@ class Trainer {
     const bool last = step_ == run.steps;
     if (evaluator_ && (step_ % run.eval_every == 0 || last)) {
       const Evaluation e = evaluator_->run(run.eval_batches);
-      std::vector<km_metric> metrics = {{"step", static_cast<double>(step_)}, {"eval_loss", e.loss}};
-      if (e.bits_per_byte > 0) metrics.push_back({"eval_bits_per_byte", e.bits_per_byte});
-      measures_->step(metrics);
+      std::vector<km_metric> values = {{"step", static_cast<double>(step_)}, {"eval_loss", e.loss}};
+      if (e.bits_per_byte > 0) values.push_back({"eval_bits_per_byte", e.bits_per_byte});
+      metrics(values);
     }
     if (generator_ && (step_ % run.sample_every == 0 || last)) {
       GenerateOptions options;
       options.tokens = run.sample_tokens;
       options.seed = static_cast<uint64_t>(run.seed);
-      measures_->event(step_, "sample", run.sample_prompt + generator_->run(run.sample_prompt, options, nullptr));
+      event(step_, "sample", run.sample_prompt + generator_->run(run.sample_prompt, options, nullptr));
     }
     if (config_.checkpoint().every > 0 && step_ % config_.checkpoint().every == 0) {
       save();
-      measures_->event(step_, "checkpoint", checkpoints_ + "/" + checkpoint_name(step_));
+      event(step_, "checkpoint", checkpoints_ + "/" + checkpoint_name(step_));
     }
   }
 
+  // All ranks stop after the same step, for the reason of any of them.
   std::string why_stop() {
-    if (stop_signal != 0) return std::string("signal ") + strsignal(stop_signal);
-    if (real_fs().exists(folder_ + "/stop")) return "file " + folder_ + "/stop";
-    if (config_.run().max_wall > 0 && real_clock().seconds() - begin_ > config_.run().max_wall)
-      return "run.max_wall is over";
-    return "";
+    enum : int64_t { kGoOn, kWall, kFile, kSignal };
+    int64_t why[2] = {kGoOn, stop_signal};
+    if (config_.run().max_wall > 0 && real_clock().seconds() - begin_ > config_.run().max_wall) why[0] = kWall;
+    if (first_ && real_fs().exists(folder_ + "/stop")) why[0] = kFile;
+    if (why[1] != 0) why[0] = kSignal;
+    if (communicator_) communicator_->all_reduce(why, 2, KM_REDUCE_MAX);
+    switch (why[0]) {
+      case kSignal: return std::string("signal ") + strsignal(static_cast<int>(why[1]));
+      case kFile: return "file " + folder_ + "/stop";
+      case kWall: return "run.max_wall is over";
+      default: return "";
+    }
   }
 
   void save() {
@@ -302,7 +368,7 @@ class Trainer {
   }
 
   void finish() {
-    if (options_.profile) log_info("profile of the plan's steps\n" + profile_table(*executor_));
+    if (options_.profile && first_) log_info("profile of the plan's steps\n" + profile_table(*executor_));
     writer_->wait();
   }
 
@@ -312,6 +378,9 @@ class Trainer {
   const std::string folder_;
   std::string checkpoints_;
   Engine engine_;
+  Communicator* const communicator_;
+  const bool first_;          // rank 0: it writes what there is one of
+  const int64_t micro_batch_; // sequences of one micro-batch of all ranks that read data
   Store store_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Graph> graph_;
@@ -325,6 +394,8 @@ class Trainer {
   std::unique_ptr<CheckpointWriter> writer_;
   std::unique_ptr<Measures> measures_;
   std::map<std::string, std::string> kernel_choices_;
+  std::map<int64_t, std::vector<ScheduleEntry>> schedules_; // by sequences
+  double comm_seconds_ = 0;                                 // of the last step: waited for messages
   int64_t parameters_ = 0;
   int64_t step_ = 0, sample_ = 0, tokens_ = 0, saved_step_ = -1;
   int skipped_ = 0;
@@ -332,16 +403,17 @@ class Trainer {
 
 } // namespace
 
-PlanOptions training_plan_options(const Config& config) {
+PlanOptions training_plan_options(const Config& config, const Strategies& strategies) {
   PlanOptions options;
-  options.prepack = largest_micro_batches(config) > 1;
+  options.micro_batches = static_cast<int32_t>(largest_micro_batches(config, strategies));
+  options.prepack = options.micro_batches > 1;
   return options;
 }
 
 std::string run_folder(const Config& config) { return config.run().output + "/" + config.run().name; }
 
-int train(const Config& config, Registry& registry, const TrainOptions& options) {
-  return Trainer(config, registry, options).run();
+int train(const Config& config, Registry& registry, const TrainOptions& options, Communicator* communicator) {
+  return Trainer(config, registry, options, communicator).run();
 }
 
 } // namespace kumiki

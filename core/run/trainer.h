@@ -7,6 +7,7 @@
 
 #include "core/plan/plan.h"
 #include "core/plugin/registry.h"
+#include "core/run/communicator.h"
 
 namespace kumiki {
 
@@ -24,10 +25,11 @@ struct TrainOptions {
 // Stops early, after the step under way and with a checkpoint: on SIGUSR1, SIGINT, SIGTERM, when a file runs/NAME/stop
 // appears, or after run.max_wall seconds. When the loss is not finite it stops with the weights as they were before that
 // step, saved, and exit code 5.
-int train(const Config& config, Registry& registry, const TrainOptions& options);
+// `communicator`: the other ranks of the run, which call train with the same configuration; null: there are none.
+int train(const Config& config, Registry& registry, const TrainOptions& options, Communicator* communicator);
 
 // How the training plan of a configuration is made: weights are packed once a step where more than one micro-batch uses them.
-PlanOptions training_plan_options(const Config& config);
+PlanOptions training_plan_options(const Config& config, const Strategies& strategies);
 
 // runs/NAME of a configuration.
 std::string run_folder(const Config& config);

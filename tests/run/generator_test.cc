@@ -46,7 +46,7 @@ TEST_CASE("logits with the cache are those of the whole pass") {
         for (int32_t target : {0, 7, 39}) {
           std::fill_n(staging.input("targets", 0), kSequence, -1);
           staging.input("targets", 0)[n - 1] = target;
-          REQUIRE(executor.run(one_rank_schedule(1), staging) == KM_OK);
+          REQUIRE(executor.run(make_schedule(plan, 1), staging) == KM_OK);
           REQUIRE(executor.scalar("tokens") == 1.0f);
           CAPTURE(model, kernels, n, target);
           CHECK(top + std::log(sum) - static_cast<double>(logits[static_cast<size_t>(target)]) ==

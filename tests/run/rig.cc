@@ -33,11 +33,11 @@ Rig::Rig(const Config& config, const RigOptions& options) : config_(config) {
   engine_ = std::make_unique<Engine>(*registry_, config_, Engine::Options{});
   optimizer_ = engine_->open_optimizer();
   const RunSettings& run = config_.run();
-  graph_ = engine_->model().build(engine_->shape(KM_MODE_TRAIN, run.micro_batch), engine_->chain());
+  graph_ = engine_->build(engine_->shape(KM_MODE_TRAIN, run.micro_batch));
   TrainingOptions training = engine_->training_options();
   training.fuse = options.fuse;
-  make_training_graph(*graph_, *optimizer_, engine_->chain(), training);
-  plan_ = make_plan(*graph_, engine_->chain(), {options.prepack, options.keep_gradients});
+  make_training_graph(*graph_, *optimizer_, engine_->chain(), engine_->strategies(), training);
+  plan_ = make_plan(*graph_, engine_->chain(), {options.prepack, options.keep_gradients, 1});
   store_ = std::make_unique<Store>(engine_->chain().device());
   store_->add(plan_);
   store_->finish();
@@ -46,7 +46,7 @@ Rig::Rig(const Config& config, const RigOptions& options) : config_(config) {
   initialize_parameters(*graph_, static_cast<uint64_t>(run.seed), *store_, engine_->pool());
 }
 
-std::vector<ScheduleEntry> Rig::schedule() const { return one_rank_schedule(staging_->micro_batches()); }
+std::vector<ScheduleEntry> Rig::schedule() const { return make_schedule(plan_, staging_->micro_batches()); }
 
 void Rig::stage() {
   const RunSettings& run = config_.run();

@@ -1,0 +1,336 @@
+#include "core/run/communicator.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include <chrono>
+#include <cstdlib>
+#include <numeric>
+
+#include "core/base/cores.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/base/threads.h"
+
+namespace kumiki {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+constexpr int kStuckExit = 86;
+
+double seconds_since(SteadyClock::time_point begin) {
+  return std::chrono::duration<double>(SteadyClock::now() - begin).count();
+}
+
+// Ranks that a launcher started, by what it leaves in the environment: Open MPI, PMI and PMIx (Slurm, MPICH), Fujitsu MPI.
+int64_t ranks_of_launcher() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS"})
+    if (const char* text = std::getenv(name)) return std::atoll(text);
+  if (std::getenv("PMIX_RANK") || std::getenv("PMI_RANK")) return 2; // more than one, as far as this one knows
+  return 1;
+}
+
+const char* op_name(uint32_t op) {
+  switch (op) {
+    case KM_COMM_ALL_REDUCE: return "all_reduce";
+    case KM_COMM_REDUCE_SCATTER: return "reduce_scatter";
+    case KM_COMM_ALL_GATHER: return "all_gather";
+    case KM_COMM_ALL_TO_ALL: return "all_to_all";
+    case KM_COMM_BROADCAST: return "broadcast";
+    case KM_COMM_SEND: return "send";
+    case KM_COMM_RECV: return "recv";
+    default: return "?";
+  }
+}
+
+} // namespace
+
+CommChoice choose_comm(const Config& config, Registry& registry) {
+  CommChoice choice;
+  choice.use = config.comm();
+  if (choice.use.name == "auto") {
+    if (ranks_of_launcher() <= 1) return choice;
+    choice.use.name = "mpi";
+  }
+  if (choice.use.name == "self") return choice;
+  choice.component = &registry.find("comm", choice.use.name);
+  return choice;
+}
+
+uint32_t ranks_of_process(const CommChoice& choice, Host& host) {
+  if (!choice.component) return 1;
+  const km_comm table = table_of<km_comm>(*choice.component, "comm", KM_COMM_VERSION);
+  const OptionValues options(*choice.component, choice.use.options);
+  uint32_t ranks = 1;
+  check(table.ranks_here(host.abi(), options.get(), &ranks), choice.component->title(), "ranks_here");
+  return ranks;
+}
+
+Communicator::Communicator(Host& host, const CommChoice& choice) : host_(host), choice_(choice) {
+  table_ = table_of<km_comm>(*choice_.component, "comm", KM_COMM_VERSION);
+  options_ = std::make_unique<OptionValues>(*choice_.component, choice_.use.options);
+  active_.reserve(kRing);
+  active_numbers_.reserve(kRing);
+  thread_ = start_thread([this] {
+    run_on_any_core();
+    work();
+  });
+  try {
+    on_thread([this] {
+      check(table_.open(host_.abi(), options_->get(), &self_), choice_.component->title(), "open");
+      place_.struct_size = sizeof place_;
+      check(table_.place(self_, &place_), choice_.component->title(), "place");
+    });
+    std::vector<uint32_t> ranks(place_.size);
+    std::iota(ranks.begin(), ranks.end(), 0u);
+    all_ = group(ranks);
+  } catch (...) {
+    stop_ = true;
+    wake_.fetch_add(1);
+    wake_.notify_all();
+    thread_.join();
+    throw;
+  }
+}
+
+Communicator::~Communicator() {
+  if (!abandoned_ && !failed_) {
+    try {
+      on_thread([this] { table_.close(self_); });
+    } catch (const std::exception& error) {
+      log_warning(std::string("comm: ") + error.what());
+    }
+  }
+  stop_ = true;
+  wake_.fetch_add(1);
+  wake_.notify_all();
+  thread_.join();
+}
+
+// ---- the communication thread ---------------------------------------------------------------------------------------
+
+void Communicator::work() {
+  uint32_t seen = 0;
+  uint32_t idle = 0; // rounds in which nothing moved
+  for (;;) {
+    const uint32_t wake = wake_.load(std::memory_order_acquire);
+    bool moved = run_calls();
+    const uint64_t before = taken_;
+    start_new();
+    moved |= taken_ != before;
+    moved |= test_all();
+    if (stop_.load()) return;
+    if (moved) {
+      idle = 0;
+      continue;
+    }
+    if (active_.empty()) {
+      seen = wake;
+      if (wake_.load(std::memory_order_acquire) == seen) wake_.wait(seen);
+      continue;
+    }
+    // Others compute on these cores: the longer nothing moves, the longer the sleep.
+    ++idle;
+    if (idle < 32)
+#if defined(__x86_64__)
+      _mm_pause();
+#else
+      std::this_thread::yield();
+#endif
+    else
+      std::this_thread::sleep_for(std::chrono::microseconds(std::min(idle - 31, 50u)));
+  }
+}
+
+bool Communicator::run_calls() {
+  const std::function<void()>* call = call_.load(std::memory_order_acquire);
+  if (!call) return false;
+  try {
+    (*call)();
+    call_error_ = nullptr;
+  } catch (...) {
+    call_error_ = std::current_exception();
+  }
+  call_.store(nullptr, std::memory_order_release);
+  call_.notify_all();
+  return true;
+}
+
+void Communicator::start_new() {
+  const uint64_t issued = issued_.load(std::memory_order_acquire);
+  for (; taken_ < issued; ++taken_) {
+    const km_message* message = ring_[taken_ % kRing];
+    Entry entry{message, 0};
+    const km_status status = failed_ ? status_ : table_.start(self_, message, &entry.request);
+    if (status != KM_OK) {
+      fail(status, *message);
+      done_[taken_ % kRing].store(1, std::memory_order_release);
+      completions_.fetch_add(1, std::memory_order_release);
+      completions_.notify_all();
+      continue;
+    }
+    active_.push_back(entry);
+    active_numbers_.push_back(taken_);
+  }
+}
+
+bool Communicator::test_all() {
+  bool moved = false;
+  for (size_t i = 0; i < active_.size();) {
+    uint32_t done = 0;
+    const km_status status = failed_ ? status_ : table_.test(self_, active_[i].request, &done);
+    if (status != KM_OK) fail(status, *active_[i].message);
+    if (!done && status == KM_OK) {
+      ++i;
+      continue;
+    }
+    done_[active_numbers_[i] % kRing].store(1, std::memory_order_release);
+    active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(i));
+    active_numbers_.erase(active_numbers_.begin() + static_cast<std::ptrdiff_t>(i));
+    moved = true;
+  }
+  if (moved) {
+    completions_.fetch_add(1, std::memory_order_release);
+    completions_.notify_all();
+  }
+  return moved;
+}
+
+void Communicator::fail(km_status status, const km_message& message) {
+  if (failed_) return;
+  status_ = status;
+  error_ = describe(message) + ": " + Host::take_error();
+  failed_.store(true, std::memory_order_release);
+}
+
+std::string Communicator::describe(const km_message& message) const {
+  for (const auto& [ranks, group] : groups_)
+    if (group == message.group) {
+      std::string text = std::string(op_name(message.op)) + " of " +
+                         std::to_string(message.count * message.outer * km_dtype_bytes(message.dtype)) +
+                         " bytes among ranks";
+      for (size_t i = 0; i < ranks.size() && i < 8; ++i) text += (i ? "," : " ") + std::to_string(ranks[i]);
+      return text + (ranks.size() > 8 ? "…" : "");
+    }
+  return op_name(message.op);
+}
+
+// ---- the rank's thread ----------------------------------------------------------------------------------------------
+
+void Communicator::on_thread(const std::function<void()>& call) {
+  call_.store(&call, std::memory_order_release);
+  wake_.fetch_add(1, std::memory_order_release);
+  wake_.notify_all();
+  while (call_.load(std::memory_order_acquire) == &call) call_.wait(&call, std::memory_order_acquire);
+  if (call_error_) std::rethrow_exception(call_error_);
+}
+
+km_group* Communicator::group(const std::vector<uint32_t>& ranks) {
+  if (const auto found = groups_.find(ranks); found != groups_.end()) return found->second;
+  km_group* made = nullptr;
+  on_thread([&] {
+    check(table_.group(self_, ranks.data(), static_cast<uint32_t>(ranks.size()), &made), choice_.component->title(),
+          "group");
+  });
+  groups_[ranks] = made;
+  return made;
+}
+
+uint64_t Communicator::start(const km_message* message) {
+  const uint64_t number = issued_.load(std::memory_order_relaxed);
+  if (number >= kRing) wait(number - kRing); // its place in the ring is free again
+  ring_[number % kRing] = message;
+  done_[number % kRing].store(0, std::memory_order_relaxed);
+  issued_.store(number + 1, std::memory_order_release);
+  wake_.fetch_add(1, std::memory_order_release);
+  wake_.notify_one();
+  return number;
+}
+
+bool Communicator::done(uint64_t number) const {
+  return issued_.load(std::memory_order_relaxed) > number + kRing ||
+         done_[number % kRing].load(std::memory_order_acquire) != 0;
+}
+
+km_status Communicator::wait(uint64_t number) {
+  if (!done(number)) {
+    const auto begin = SteadyClock::now();
+    const auto spin_end = begin + std::chrono::microseconds(50);
+    while (!done(number)) {
+      if (SteadyClock::now() < spin_end) {
+#if defined(__x86_64__)
+        _mm_pause();
+#endif
+        continue;
+      }
+      const uint32_t seen = completions_.load(std::memory_order_acquire);
+      if (done(number)) break;
+      // A futex without a time limit cannot tell that a rank is gone; the communication thread looks at the clock for us.
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+      if (completions_.load(std::memory_order_acquire) == seen && seconds_since(begin) > time_limit_) {
+        const km_message& message = *ring_[number % kRing];
+        abort(kStuckExit, "step " + std::to_string(step_.load()) + ": message " + std::to_string(number) + ", " +
+                              describe(message) + ", is not complete after " +
+                              std::to_string(static_cast<int64_t>(time_limit_)) +
+                              " s: a rank of the group is stopped or gone");
+      }
+    }
+    waited_ += seconds_since(begin);
+  }
+  return failed_.load(std::memory_order_acquire) ? status_ : KM_OK;
+}
+
+std::string Communicator::error() const { return failed_.load(std::memory_order_acquire) ? error_ : ""; }
+
+void Communicator::wait_all(const km_message& message) {
+  const uint64_t number = start(&message);
+  if (wait(number) != KM_OK) {
+    Error failure(choice_.component->title(), error_);
+    failure.exit_code = 6;
+    throw failure;
+  }
+}
+
+void Communicator::all_reduce(int64_t* values, uint32_t n, uint32_t reduce) {
+  km_message message{};
+  message.struct_size = sizeof message;
+  message.op = KM_COMM_ALL_REDUCE;
+  message.dtype = KM_I64;
+  message.reduce = reduce;
+  message.group = all_;
+  message.count = n;
+  message.outer = 1;
+  message.input = message.output = reinterpret_cast<km_address>(values);
+  wait_all(message);
+}
+
+void Communicator::broadcast(std::string& bytes) {
+  int64_t size = place_.rank == 0 ? static_cast<int64_t>(bytes.size()) : 0;
+  all_reduce(&size, 1, KM_REDUCE_MAX);
+  bytes.resize(static_cast<size_t>(size));
+  if (size == 0) return;
+  km_message message{};
+  message.struct_size = sizeof message;
+  message.op = KM_COMM_BROADCAST;
+  message.dtype = KM_U8;
+  message.group = all_;
+  message.count = static_cast<uint64_t>(size);
+  message.outer = 1;
+  message.input = message.output = reinterpret_cast<km_address>(bytes.data());
+  wait_all(message);
+}
+
+void Communicator::barrier() {
+  int64_t nothing = 0;
+  all_reduce(&nothing, 1, KM_REDUCE_MAX);
+}
+
+void Communicator::abort(int exit_code, const std::string& text) {
+  const std::string whole = "rank " + std::to_string(place_.rank) + ": " + text;
+  flush_log();
+  table_.abort(self_, exit_code, whole.c_str());
+  std::_Exit(exit_code);
+}
+
+} // namespace kumiki

@@ -1,0 +1,111 @@
+// The communication queue of a rank: a thread of its own on which alone the comm component runs, so that messages go on while
+// the rank computes. The rank's thread starts messages and awaits them by number; nothing is allocated or locked on the way.
+// Floor: run.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/plugin/options.h"
+#include "core/plugin/registry.h"
+#include "kumiki/comm.h"
+
+namespace kumiki {
+
+// The comm component of a run, before its ranks exist.
+struct CommChoice {
+  const Component* component = nullptr; // null: one rank, no communication
+  ComponentUse use;
+};
+// What [comm] says; "auto" is mpi where a launcher's environment says that there is more than one rank, else none.
+CommChoice choose_comm(const Config& config, Registry& registry);
+// How many ranks this process drives (comm `threads`: all of them).
+uint32_t ranks_of_process(const CommChoice& choice, Host& host);
+
+class Communicator {
+ public:
+  // Joins the other ranks. Throws Error.
+  Communicator(Host& host, const CommChoice& choice);
+  // Waits for all ranks, unless abandon() was called.
+  ~Communicator();
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  const km_rank_info& place() const { return place_; }
+  // Collective over the ranks named, which call it in one order. Equal lists are one group.
+  km_group* group(const std::vector<uint32_t>& ranks);
+
+  // Starts a message, which stays where it is until it is done; gives its number. [the rank's thread, as all below]
+  uint64_t start(const km_message* message);
+  bool done(uint64_t number) const;
+  // Until message `number` is done. KM_OK, or what went wrong: text by error().
+  km_status wait(uint64_t number);
+  std::string error() const;
+  // Seconds that wait has waited.
+  double waited() const { return waited_; }
+  // A message that takes longer is an error of the rank that waits (exit code 86).
+  void set_time_limit(double seconds) { time_limit_ = seconds; }
+  // What is told with an error: the step under way.
+  void set_step(int64_t step) { step_ = step; }
+
+  // In place over all ranks, at once: for what the trainer has to agree on.
+  void all_reduce(int64_t* values, uint32_t n, uint32_t reduce);
+  // Rank 0's bytes for all.
+  void broadcast(std::string& bytes);
+  void barrier();
+
+  // Ends the whole job.
+  [[noreturn]] void abort(int exit_code, const std::string& text);
+  // The other ranks are not waited for at the end: this one failed.
+  void abandon() { abandoned_ = true; }
+
+ private:
+  static constexpr uint64_t kRing = 4096; // messages that may be under way or done and not asked for
+  struct Entry {
+    const km_message* message = nullptr;
+    uint64_t request = 0;
+  };
+  void work();
+  bool run_calls();
+  void start_new();
+  bool test_all();
+  void fail(km_status status, const km_message& message);
+  // Runs a call of the component on its thread and waits for it; throws what it threw.
+  void on_thread(const std::function<void()>& call);
+  std::string describe(const km_message& message) const;
+  void wait_all(const km_message& message);
+
+  Host& host_;
+  const CommChoice choice_;
+  std::unique_ptr<OptionValues> options_;
+  km_comm table_{};
+  void* self_ = nullptr;
+  km_rank_info place_{};
+  std::map<std::vector<uint32_t>, km_group*> groups_;
+  km_group* all_ = nullptr;
+  bool abandoned_ = false;
+  double waited_ = 0, time_limit_ = 120;
+  std::atomic<int64_t> step_{0};
+
+  const km_message* ring_[kRing] = {};
+  std::atomic<uint8_t> done_[kRing] = {};
+  std::vector<Entry> active_; // of the communication thread
+  std::vector<uint64_t> active_numbers_;
+  alignas(64) std::atomic<uint64_t> issued_{0}; // messages handed over
+  std::atomic<uint32_t> wake_{0};               // raised with each message and call
+  alignas(64) std::atomic<uint32_t> completions_{0};
+  uint64_t taken_ = 0; // of the communication thread
+  std::atomic<const std::function<void()>*> call_{nullptr};
+  std::exception_ptr call_error_;
+  std::atomic<bool> stop_{false}, failed_{false};
+  std::string error_;
+  km_status status_ = KM_OK;
+  std::thread thread_;
+};
+
+} // namespace kumiki

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""A run spread over ranks computes what one rank does: losses, final weights and optimizer states, for every strategy alone
+and together, on comm `threads`; and its checkpoints load under any other layout.
+
+Tolerances, of f32 sums in another order: losses 1e-5, weights 1e-5 with sgd, 1e-4 with adamw. GPT's key bias is left out: its
+gradient is zero, and Adam makes steps of size one of the noise.
+
+    layouts_test.py              the layouts that every run of the tests takes
+    KUMIKI_FULL=1 layouts_test.py   all of them
+"""
+
+import array
+import json
+import math
+import os
+import shutil
+import struct
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import TINY, Folder, check, main
+
+STEPS = 4
+GPT = TINY.replace("layers = 1", "layers = 4").replace("heads = 2", "heads = 4").replace("width = 16", "width = 32") \
+    .replace("global_batch = 2", "global_batch = 8").replace("steps = 8", f"steps = {STEPS}") \
+    .replace('["generic", "reference"]', '["generic"]').replace("vocabulary = 32", "vocabulary = 37")
+LLAMA = GPT.replace('use = "gpt"', 'use = "llama"\nkey_heads = 2\nfeed_forward = 44').replace("dropout = 0.1\n", "")
+CONFIGS = {"gpt": GPT, "gpt untied": GPT.replace("dropout = 0.1", "dropout = 0.1\ntied = false"), "llama": LLAMA}
+
+
+def layout(ranks, **strategies):
+    """Ranks, and a strategy's options by its name, in canonical order."""
+    sets = ["comm.use=threads", f"comm.ranks={ranks}"]
+    for name in ("tensor", "context", "pipeline", "data", "recompute"):
+        for key, value in strategies.get(name, {}).items():
+            sets.append(f"parallel.{name}.{key}={value}")
+    return sets
+
+
+def T(degree, **more):
+    return {"degree": degree, **more}
+
+
+ONE = []
+LAYOUTS = {
+    "data 2": layout(2, data=T(2)),
+    "data 2 zero 1": layout(2, data=T(2, zero=1)),
+    "data 2 zero 2": layout(2, data=T(2, zero=2)),
+    "data 2 zero 3": layout(2, data=T(2, zero=3)),
+    "data 4 zero 1": layout(4, data=T(4, zero=1)),
+    "tensor 2": layout(2, tensor=T(2)),
+    "tensor 2 sequence": layout(2, tensor=T(2, sequence="true")),
+    "pipeline 2": layout(2, pipeline=T(2)),
+    "pipeline 4": layout(4, pipeline=T(4)),
+    "pipeline 2 gpipe": layout(2, pipeline=T(2, schedule="gpipe")),
+    "pipeline 2 interleaved": layout(2, pipeline=T(2, schedule="interleaved", chunks=2)),
+    "pipeline 4 zero_bubble": layout(4, pipeline=T(4, schedule="zero_bubble")),
+    "recompute full": ["parallel.recompute.mode=full"],
+    "recompute selective": ["parallel.recompute.mode=selective"],
+    "tensor 2 data 2 zero 1": layout(4, tensor=T(2), data=T(2, zero=1)),
+    "tensor 2 pipeline 2": layout(4, tensor=T(2), pipeline=T(2)),
+    "pipeline 2 data 2 zero 2": layout(4, pipeline=T(2), data=T(2, zero=2)),
+    "tensor 2 sequence pipeline 2 data 2 zero 1 recompute": layout(
+        8, tensor=T(2, sequence="true"), pipeline=T(2), data=T(2, zero=1), recompute={"mode": "selective"}),
+    "tensor 2 pipeline 2 data 2 zero 3": layout(8, tensor=T(2), pipeline=T(2), data=T(2, zero=3)),
+}
+for _schedule in ("gpipe", "1f1b", "zero_bubble"):
+    for _zero in range(4):
+        LAYOUTS[f"full: tensor 2 pipeline 2 {_schedule} data 2 zero {_zero}"] = layout(
+            8, tensor=T(2, sequence="true"), pipeline=T(2, schedule=_schedule), data=T(2, zero=_zero))
+
+
+def chosen():
+    full = os.environ.get("KUMIKI_FULL") == "1"
+    return {name: sets for name, sets in LAYOUTS.items() if full or not name.startswith("full: ")}
+
+
+def read_tensors(folder):
+    """name -> floats, of a checkpoint that one rank saved."""
+    values = {}
+    for file in sorted(os.listdir(folder)):
+        if not file.endswith(".safetensors"):
+            continue
+        with open(os.path.join(folder, file), "rb") as f:
+            size = struct.unpack("<Q", f.read(8))[0]
+            header = json.loads(f.read(size))
+            data = f.read()
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            begin, end = entry["data_offsets"]
+            floats = array.array("f")
+            floats.frombytes(data[begin:end])
+            values[name] = floats
+    return values
+
+
+def whole(folder, name):
+    """The tensors of the last checkpoint of a run, through one rank that loads and saves them."""
+    copy = name + "-whole"
+    shutil.rmtree(folder.file(f"runs/{copy}"), ignore_errors=True)
+    shutil.copytree(folder.file(f"runs/{name}"), folder.file(f"runs/{copy}"))
+    folder.train(copy, "--resume")
+    return read_tensors(folder.checkpoints(copy)[-1])
+
+
+def distance(a, b):
+    return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b)))
+
+
+def norm(a):
+    return math.sqrt(sum(x * x for x in a))
+
+
+def same_training(folder, name, one, losses, tolerance, what):
+    for step, loss in folder.losses(name).items():
+        check(abs(loss - losses[step]) <= 1e-5 * abs(losses[step]), f"{what}: loss of step {step}: {loss}, {losses[step]}")
+    tensors = whole(folder, name)
+    check(tensors.keys() == one.keys(), f"{what}: other tensors")
+    for tensor, values in one.items():
+        if "attention.key.bias" in tensor:
+            continue
+        error = distance(tensors[tensor], values)
+        check(error <= tolerance * norm(values) + 1e-12, f"{what}: {tensor} differs by {error} of {norm(values)}")
+
+
+def name_of(text):
+    return text.replace(" ", "-").replace(":", "")
+
+
+def every_layout_trains_alike(model, optimizer, tolerance):
+    sets = [f"optimizer.use={optimizer}", "optimizer.learning_rate=1e-3", "optimizer.clip=0.5"]
+    with Folder(CONFIGS[model]) as f:
+        f.train("one", sets=sets)
+        one, losses = read_tensors(f.checkpoints("one")[-1]), f.losses("one")
+        failures = []
+        for layout_name, layout_sets in chosen().items():
+            try:
+                f.train(name_of(layout_name), sets=[*sets, *layout_sets])
+                same_training(f, name_of(layout_name), one, losses, tolerance, layout_name)
+            except Exception as error:  # all layouts are tried
+                failures.append(f"{layout_name}: {error}")
+        check(not failures, f"{model}:\n" + "\n".join(failures))
+
+
+def gpt_trains_alike():
+    every_layout_trains_alike("gpt", "adamw", 1e-4)
+
+
+def llama_trains_alike():
+    every_layout_trains_alike("llama", "sgd", 1e-5)
+
+
+def checkpoints_load_under_any_layout():
+    names = ["data 4 zero 1", "tensor 2", "pipeline 2", "tensor 2 pipeline 2 data 2 zero 3", "pipeline 2 data 2 zero 2"]
+    layouts = {"one": ONE, **{name: LAYOUTS[name] for name in names}}
+    with Folder(GPT) as f:
+        for source, source_sets in layouts.items():
+            f.train(name_of(source), "--steps", "2", sets=source_sets)
+        for source in layouts:
+            saved = whole_of(f, name_of(source))
+            for target, target_sets in layouts.items():
+                # Loaded, saved again under the other layout, and brought together by one rank: the same bits.
+                copy = "copy"
+                shutil.rmtree(f.file(f"runs/{copy}"), ignore_errors=True)
+                shutil.copytree(f.file(f"runs/{name_of(source)}"), f.file(f"runs/{copy}"))
+                f.train(copy, "--resume", "--steps", "2", sets=target_sets)
+                again = whole_of(f, copy)
+                check(again.keys() == saved.keys(), f"{source} -> {target}: other tensors")
+                for tensor in saved:
+                    check(again[tensor] == saved[tensor], f"{source} -> {target}: {tensor} differs")
+
+
+def whole_of(folder, name):
+    copy = name + "-whole"
+    shutil.rmtree(folder.file(f"runs/{copy}"), ignore_errors=True)
+    shutil.copytree(folder.file(f"runs/{name}"), folder.file(f"runs/{copy}"))
+    folder.train(copy, "--resume", "--steps", "2")
+    return read_tensors(folder.checkpoints(copy)[-1])
+
+
+def the_same_layout_twice_gives_the_same_bits():
+    for name in ("tensor 2 sequence pipeline 2 data 2 zero 1 recompute",):
+        with Folder(GPT) as f:
+            f.train("a", sets=LAYOUTS[name])
+            f.train("b", sets=LAYOUTS[name])
+            check(f.losses("a") == f.losses("b"), f"{name}: other losses")
+            a, b = f.weights("a"), f.weights("b")
+            check(a == b, f"{name}: other bits")
+
+
+if __name__ == "__main__":
+    sys.exit(main(gpt_trains_alike, llama_trains_alike, checkpoints_load_under_any_layout,
+                  the_same_layout_twice_gives_the_same_bits))
