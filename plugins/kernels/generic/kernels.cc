@@ -14,11 +14,12 @@ namespace {
 struct Entry {
   const char* op;
   Make make;
+  int64_t accumulates = 0; /* bits of `accumulate` that the kernel honours: outputs that an addend may go into */
 };
 
 constexpr Entry kKernels[] = {
-    {"matmul", make_matmul},
-    {"matmul_bias", make_matmul},
+    {"matmul", make_matmul, 1},
+    {"matmul_bias", make_matmul, 1},
     {"matmul_group", make_matmul_group},
     {"add", make_binary},
     {"subtract", make_binary},
@@ -39,8 +40,8 @@ constexpr Entry kKernels[] = {
     {"tanh", make_unary},
     {"gelu", make_unary},
     {"silu", make_unary},
-    {"gelu_backward", make_activation_backward},
-    {"silu_backward", make_activation_backward},
+    {"gelu_backward", make_activation_backward, 1},
+    {"silu_backward", make_activation_backward, 1},
     {"swiglu", make_swiglu},
     {"swiglu_backward", make_swiglu_backward},
     {"scale", make_scale},
@@ -48,26 +49,26 @@ constexpr Entry kKernels[] = {
     {"cast", make_cast},
     {"bias_add", make_bias_add},
     {"dropout", make_dropout},
-    {"sum_rows", make_sum_rows},
+    {"sum_rows", make_sum_rows, 1},
     {"sum_squares", make_sum_squares},
     {"tensor_norm", make_sum_squares},
     {"layernorm", make_norm},
     {"rmsnorm", make_norm},
     {"add_layernorm", make_norm},
     {"add_rmsnorm", make_norm},
-    {"layernorm_backward", make_norm_backward},
-    {"rmsnorm_backward", make_norm_backward},
-    {"layernorm_backward_weight", make_norm_backward_weight},
-    {"rmsnorm_backward_weight", make_norm_backward_weight},
+    {"layernorm_backward", make_norm_backward, 1},
+    {"rmsnorm_backward", make_norm_backward, 1},
+    {"layernorm_backward_weight", make_norm_backward_weight, 3},
+    {"rmsnorm_backward_weight", make_norm_backward_weight, 1},
     {"attention", make_attention},
     {"attention_backward", make_attention_backward},
     {"rope", make_rope},
     {"add_position", make_add_position},
-    {"add_position_backward", make_add_position_backward},
+    {"add_position_backward", make_add_position_backward, 1},
     {"cache_append", make_cache_append},
     {"last_token", make_last_token},
     {"embedding", make_embedding},
-    {"embedding_backward", make_embedding_backward},
+    {"embedding_backward", make_embedding_backward, 1},
     {"cross_entropy", make_cross_entropy},
     {"cross_entropy_backward", make_cross_entropy_backward},
     {"row_max", make_row_max},
@@ -75,7 +76,7 @@ constexpr Entry kKernels[] = {
     {"cross_entropy_parts", make_cross_entropy_parts},
     {"cross_entropy_parts_backward", make_cross_entropy_parts_backward},
     {"projection_cross_entropy", make_projection_cross_entropy},
-    {"projection_cross_entropy_train", make_projection_cross_entropy},
+    {"projection_cross_entropy_train", make_projection_cross_entropy, 4 | 8},
     {"gradient_scale", make_gradient_scale},
     {"adamw_update", make_adamw_update},
 };
@@ -101,8 +102,13 @@ km_status guarded(const km_host* host, const Body& body) {
 }
 
 std::unique_ptr<Kernel> make_kernel(const Component& component, const km_request& request) {
-  for (const Entry& entry : kKernels)
-    if (km_same_text(entry.op, request.op->name)) return entry.make(Op(request), component.pool);
+  for (const Entry& entry : kKernels) {
+    if (!km_same_text(entry.op, request.op->name)) continue;
+    const Op op(request);
+    if (const int64_t mask = op.i64("accumulate", 0); (mask & ~entry.accumulates) != 0)
+      throw Unsupported(op.name() + ": accumulate = " + std::to_string(mask) + " names an output that takes no addend");
+    return entry.make(op, component.pool);
+  }
   throw Unsupported(std::string(request.op->name) + ": generic has no such op");
 }
 

@@ -57,6 +57,8 @@ class Linear final : public Kernel {
     biases_ = group ? km_attribute_i64(&op, "bias", 0) != 0 : km_same_text(op.name, "matmul_bias");
     accumulate_ = km_attribute_i64(&op, "accumulate", 0) != 0;
     activation_ = group ? Activation::kNone : activation_of(op);
+    if (accumulate_ && activation_ != Activation::kNone)
+      throw Unsupported("accumulate and an activation exclude each other");
     const uint32_t base = static_cast<uint32_t>(1 + n * (biases_ ? 2 : 1));
     if (n < 1 || op.n_inputs != base + accumulate_ || op.n_outputs < n) throw Unsupported("wrong number of inputs");
     n_inputs_ = op.n_inputs;

@@ -12,17 +12,18 @@ struct km_kernel {
 namespace kumiki::onednn {
 namespace {
 
-/* One ordered table: the op, and who makes its kernel. */
+/* One ordered table: the op, who makes its kernel, and the bits of `accumulate` that the kernel honours. */
 const struct {
   const char* op;
   std::unique_ptr<Kernel> (*make)(const Instance&, const km_request&);
+  int64_t accumulates;
 } kOps[] = {
-    {"matmul", make_linear},
-    {"matmul_bias", make_linear},
-    {"matmul_group", make_linear},
-    {"projection_cross_entropy", make_projection},
-    {"projection_cross_entropy_train", make_projection},
-    {"cast", make_cast},
+    {"matmul", make_linear, 1},
+    {"matmul_bias", make_linear, 1},
+    {"matmul_group", make_linear, 0},
+    {"projection_cross_entropy", make_projection, 0},
+    {"projection_cross_entropy_train", make_projection, 4 | 8},
+    {"cast", make_cast, 0},
 };
 
 /* Nothing thrown leaves the plugin. */
@@ -61,8 +62,12 @@ void close_component(void* self) { delete static_cast<Instance*>(self); }
 std::unique_ptr<Kernel> make(const Instance& instance, const km_request* request) {
   for (uint32_t i = 0; i < request->op->n_inputs; ++i)
     if (request->op->inputs[i].layout != 0) throw Unsupported("only the row layout");
-  for (const auto& row : kOps)
-    if (km_same_text(row.op, request->op->name)) return row.make(instance, *request);
+  for (const auto& row : kOps) {
+    if (!km_same_text(row.op, request->op->name)) continue;
+    if ((km_attribute_i64(request->op, "accumulate", 0) & ~row.accumulates) != 0)
+      throw Unsupported("accumulate names an output that takes no addend");
+    return row.make(instance, *request);
+  }
   throw Unsupported("not one of its ops");
 }
 
