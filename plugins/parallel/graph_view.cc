@@ -20,7 +20,8 @@ void GraphView::ask(km_status status) {
 
 std::vector<NodeView> GraphView::nodes() const {
   std::vector<NodeView> all;
-  for (km_node id = service_.next_node(graph_, 0); id != 0; id = service_.next_node(graph_, id)) all.push_back(node(id));
+  for (km_node id = service_.next_node(graph_, 0); id != 0; id = service_.next_node(graph_, id))
+    all.push_back(node(id));
   return all;
 }
 

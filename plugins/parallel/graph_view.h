@@ -59,12 +59,8 @@ class GraphView {
   // All nodes that read `old`, but `except`, read `now`. Their types may differ until the end of the rewrite.
   void redirect(km_value old, km_value now, km_node except);
   // As redirect, for values of one type: outputs of the graph and gradients move along.
-  void replace(km_value old, km_value now, km_node except = 0) {
-    ask(service_.replace_uses(graph_, old, now, except));
-  }
-  void set_attribute(km_node id, const km_attribute& attribute) {
-    ask(service_.set_attribute(graph_, id, &attribute));
-  }
+  void replace(km_value old, km_value now, km_node except = 0) { ask(service_.replace_uses(graph_, old, now, except)); }
+  void set_attribute(km_node id, const km_attribute& attribute) { ask(service_.set_attribute(graph_, id, &attribute)); }
   void set_output(const char* name, km_value id) { ask(service_.set_output(graph_, name, id)); }
   void erase(km_node id) { ask(service_.erase(graph_, id)); }
   void shard(km_value leaf, uint32_t axis, int32_t dim) { ask(service_.shard(graph_, leaf, axis, dim)); }

@@ -74,15 +74,26 @@ const km_option kOptions[] = {
      "between uses"},
     {"bucket", KM_OPTION_I64, 0, "26214400", 1, 1e15, nullptr, "bytes of gradients that are reduced together, at most"},
 };
-const km_parallel_strategy kData = {
-    sizeof(km_parallel_strategy), KM_LEVEL_DATA, KM_PARALLEL_BATCH, 0, open, close, rewrite_forward, rewrite_training,
-    nullptr};
+const km_parallel_strategy kData = {sizeof(km_parallel_strategy),
+                                    KM_LEVEL_DATA,
+                                    KM_PARALLEL_BATCH,
+                                    0,
+                                    open,
+                                    close,
+                                    rewrite_forward,
+                                    rewrite_training,
+                                    nullptr};
 
 } // namespace
 
 km_component data_component() {
-  return {"parallel", "data",   KM_PARALLEL_VERSION, sizeof kOptions / sizeof *kOptions,
-          &kData,     kOptions, "copies of the model that share the batch; ZeRO 0 to 3"};
+  return {"parallel",
+          "data",
+          KM_PARALLEL_VERSION,
+          sizeof kOptions / sizeof *kOptions,
+          &kData,
+          kOptions,
+          "copies of the model that share the batch; ZeRO 0 to 3"};
 }
 
 } // namespace kumiki::parallel

@@ -70,9 +70,8 @@ void reduce_gradients(GraphView& graph, const DataOptions& options, const km_axi
   for (const auto& [stage, all] : by_stage)
     for (const std::vector<Waiting>& bucket : buckets_of(graph, all, static_cast<uint64_t>(options.bucket))) {
       graph.at_phase(KM_PHASE_TAIL, -1, stage);
-      const std::vector<km_value> sums =
-          graph.add("all_reduce", values_of(bucket), {km_string("axes", axis.name), km_string("reduce", "sum")},
-                    bucket.size());
+      const std::vector<km_value> sums = graph.add(
+          "all_reduce", values_of(bucket), {km_string("axes", axis.name), km_string("reduce", "sum")}, bucket.size());
       for (size_t i = 0; i < bucket.size(); ++i) graph.set_gradient(bucket[i].parameter, sums[i]);
     }
 }

@@ -69,7 +69,8 @@ const km_option kOptions[] = {
     degree_option("how many ranks the layers are cut over; 0 = what remains of the ranks"),
     {"schedule", KM_OPTION_STRING, 0, "1f1b", 0, 0, "gpipe|1f1b|interleaved|zero_bubble",
      "the order in which a rank works on micro-batches"},
-    {"chunks", KM_OPTION_I64, 0, "0", 0, 1e4, nullptr, "stages of each rank: 2 or more with interleaved; 0 = 2, else 1"},
+    {"chunks", KM_OPTION_I64, 0, "0", 0, 1e4, nullptr,
+     "stages of each rank: 2 or more with interleaved; 0 = 2, else 1"},
 };
 const km_parallel_strategy kPipeline = {sizeof(km_parallel_strategy),
                                         KM_LEVEL_PIPELINE,
@@ -84,8 +85,13 @@ const km_parallel_strategy kPipeline = {sizeof(km_parallel_strategy),
 } // namespace
 
 km_component pipeline_component() {
-  return {"parallel", "pipeline", KM_PARALLEL_VERSION, sizeof kOptions / sizeof *kOptions,
-          &kPipeline, kOptions,   "layers cut into stages on different ranks; micro-batches flow through them"};
+  return {"parallel",
+          "pipeline",
+          KM_PARALLEL_VERSION,
+          sizeof kOptions / sizeof *kOptions,
+          &kPipeline,
+          kOptions,
+          "layers cut into stages on different ranks; micro-batches flow through them"};
 }
 
 } // namespace kumiki::parallel

@@ -9,7 +9,10 @@ namespace {
 class List {
  public:
   explicit List(const km_schedule& schedule)
-      : s_(schedule), micros_(schedule.micro_batches), degree_(schedule.degree), rank_(schedule.coordinate),
+      : s_(schedule),
+        micros_(schedule.micro_batches),
+        degree_(schedule.degree),
+        rank_(schedule.coordinate),
         chunks_(schedule.stages / schedule.degree) {}
 
   // All micro-batches forward, then all backward (Huang et al. 2019). Evaluation is its first half.
@@ -59,8 +62,7 @@ class List {
           backwards.push_back({round + i, chunks_ - 1 - chunk});
         }
     const int64_t all = micros_ * chunks_;
-    const int64_t ahead =
-        micros_ == degree_ ? all : std::min(all, (degree_ - 1 - rank_) * 2 + (chunks_ - 1) * degree_);
+    const int64_t ahead = micros_ == degree_ ? all : std::min(all, (degree_ - 1 - rank_) * 2 + (chunks_ - 1) * degree_);
     const auto at = [](const std::vector<Step>& steps, int64_t i) { return steps[static_cast<size_t>(i)]; };
     for (int64_t i = 0; i < ahead; ++i) forward(at(forwards, i).micro, at(forwards, i).chunk);
     for (int64_t i = 0; i < all; ++i) {

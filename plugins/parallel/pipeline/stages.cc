@@ -83,8 +83,8 @@ class Cut {
   // An activation goes on from stage to stage, one transfer each, whoever else reads it there.
   km_value carried(km_value value, int32_t from, int32_t to) {
     if (from > to)
-      throw Failure(KM_ERROR_PLUGIN, "a node of stage " + std::to_string(to) + " reads what stage " +
-                                         std::to_string(from) + " makes");
+      throw Failure(KM_ERROR_PLUGIN,
+                    "a node of stage " + std::to_string(to) + " reads what stage " + std::to_string(from) + " makes");
     for (int32_t stage = from + 1; stage <= to; ++stage) {
       km_value& there = carried_[{value, stage}];
       if (there == 0) {
@@ -144,8 +144,8 @@ std::vector<int32_t> balanced_stages(const std::vector<double>& costs, int64_t s
   size_t end = n;
   for (size_t s = count; s > 0; --s) {
     const size_t begin = begins[s][end];
-    std::fill(stage_of.begin() + static_cast<std::ptrdiff_t>(begin), stage_of.begin() + static_cast<std::ptrdiff_t>(end),
-              static_cast<int32_t>(s - 1));
+    std::fill(stage_of.begin() + static_cast<std::ptrdiff_t>(begin),
+              stage_of.begin() + static_cast<std::ptrdiff_t>(end), static_cast<int32_t>(s - 1));
     end = begin;
   }
   return stage_of;

@@ -28,7 +28,8 @@ bool stays_inside(const GraphView& graph, const NodeView& node) {
 void mark(const Recompute& options, GraphView graph) {
   if (options.mode == "none" || !graph.training()) return;
   for (const NodeView& node : graph.nodes()) {
-    if (node.phase != KM_PHASE_BODY || node.part != KM_PART_FORWARD || node.layer < 0 || node.op == "transfer") continue;
+    if (node.phase != KM_PHASE_BODY || node.part != KM_PART_FORWARD || node.layer < 0 || node.op == "transfer")
+      continue;
     if (options.layers > 0 && node.layer >= options.layers) continue;
     if (options.mode == "full" ? stays_inside(graph, node) : node.op == "attention") graph.mark_again(node.id);
   }
@@ -52,14 +53,26 @@ const km_option kOptions[] = {
      "what backward computes again: nothing, attention, or all but what enters each layer"},
     {"layers", KM_OPTION_I64, 0, "0", 0, 1e6, nullptr, "for how many layers, from the first; 0 = all"},
 };
-const km_parallel_strategy kRecompute = {
-    sizeof(km_parallel_strategy), KM_LEVEL_RECOMPUTE, KM_PARALLEL_ALONE, 0, open, close, rewrite_forward, nullptr, nullptr};
+const km_parallel_strategy kRecompute = {sizeof(km_parallel_strategy),
+                                         KM_LEVEL_RECOMPUTE,
+                                         KM_PARALLEL_ALONE,
+                                         0,
+                                         open,
+                                         close,
+                                         rewrite_forward,
+                                         nullptr,
+                                         nullptr};
 
 } // namespace
 
 km_component recompute_component() {
-  return {"parallel",  "recompute", KM_PARALLEL_VERSION, sizeof kOptions / sizeof *kOptions,
-          &kRecompute, kOptions,    "computes activations again in backward, in place of keeping them"};
+  return {"parallel",
+          "recompute",
+          KM_PARALLEL_VERSION,
+          sizeof kOptions / sizeof *kOptions,
+          &kRecompute,
+          kOptions,
+          "computes activations again in backward, in place of keeping them"};
 }
 
 } // namespace kumiki::parallel

@@ -26,6 +26,7 @@ class Layers {
       visit(node);
       follow(node);
     }
+    for (const km_node node : replaced_) graph_.erase(node);
     check_readers();
     for (const km_value parameter : graph_.parameters()) divide_parameter(parameter);
     for (const km_value cache : caches_) graph_.shard(cache, axis_.index, 2);
@@ -55,7 +56,8 @@ class Layers {
 
   void matmul(const NodeView& node) {
     const uint32_t role = graph_.role(node.inputs[1]);
-    if (role != KM_ROLE_COLUMN && role != KM_ROLE_COLUMN_KV && role != KM_ROLE_ROW && role != KM_ROLE_VOCABULARY) return;
+    if (role != KM_ROLE_COLUMN && role != KM_ROLE_COLUMN_KV && role != KM_ROLE_ROW && role != KM_ROLE_VOCABULARY)
+      return;
     if (graph_.i64(node.id, "transpose_b") != 1 || graph_.i64(node.id, "transpose_a") != 0)
       throw Failure(KM_ERROR_PLUGIN, graph_.name(node.inputs[1]) +
                                          " is a weight [out, in] by its role, but its matmul has not transpose_b = 1");
@@ -117,7 +119,7 @@ class Layers {
     const std::vector<km_value> results =
         graph_.add("cross_entropy_parts", {logits, targets, max, sums[0], sums[1]}, {offset}, 2);
     for (size_t i = 0; i < results.size(); ++i) graph_.replace(node.outputs[i], results[i]);
-    graph_.erase(node.id);
+    replaced_.push_back(node.id);
   }
 
   void gather_logits(const NodeView& node) {
@@ -141,10 +143,11 @@ class Layers {
       for (const km_node user : graph_.users(parameter)) {
         const std::string op = graph_.node(user).op;
         if (op != "matmul" && op != "bias_add" && op != "embedding")
-          throw Failure(KM_ERROR_USER, "op " + op + " reads " + graph_.name(parameter) +
-                                           ", whose role says that it may be divided, but how that op takes a part of it "
-                                           "is not known: leave out the component that put " +
-                                           op + " there, or tensor");
+          throw Failure(KM_ERROR_USER,
+                        "op " + op + " reads " + graph_.name(parameter) +
+                            ", whose role says that it may be divided, but how that op takes a part of it "
+                            "is not known: leave out the component that put " +
+                            op + " there, or tensor");
       }
     }
   }
@@ -179,8 +182,9 @@ class Layers {
   const km_axis& axis_;
   const bool sequence_;
   const km_attribute axes_;
-  int64_t tokens_ = 0; // of a whole sequence: known once the first reduce_scatter stands
+  int64_t tokens_ = 0;                  // of a whole sequence: known once the first reduce_scatter stands
   std::map<km_value, km_value> opened_; // by the value: what column layers read in its place
+  std::vector<km_node> replaced_;       // nobody reads them any more
   std::set<km_value> divided_tokens_, divided_logits_, caches_;
 };
 

@@ -24,9 +24,8 @@ void check_heads(const GraphView& graph, const NodeView& attention, int64_t degr
   const auto fits = [&](int64_t d) { return heads % d == 0 && key_heads % d == 0; };
   if (fits(degree)) return;
   fail_user("degree " + std::to_string(degree) + " does not divide the " + std::to_string(heads) + " heads" +
-            (key_heads == heads ? "" : " and " + std::to_string(key_heads) + " key heads") +
-            " of attention in layer " + std::to_string(attention.layer) + ": degrees that do are " +
-            degrees_that(heads, fits));
+            (key_heads == heads ? "" : " and " + std::to_string(key_heads) + " key heads") + " of attention in layer " +
+            std::to_string(attention.layer) + ": degrees that do are " + degrees_that(heads, fits));
 }
 
 void check_tokens(const GraphView& graph, const NodeView& embedding, int64_t degree) {

@@ -57,8 +57,13 @@ const km_parallel_strategy kTensor = {
 } // namespace
 
 km_component tensor_component() {
-  return {"parallel", "tensor", KM_PARALLEL_VERSION, sizeof kOptions / sizeof *kOptions,
-          &kTensor,   kOptions, "layers divided over ranks: heads, columns and rows of weights, the vocabulary"};
+  return {"parallel",
+          "tensor",
+          KM_PARALLEL_VERSION,
+          sizeof kOptions / sizeof *kOptions,
+          &kTensor,
+          kOptions,
+          "layers divided over ranks: heads, columns and rows of weights, the vocabulary"};
 }
 
 } // namespace kumiki::parallel
