@@ -32,30 +32,39 @@ Buffer constant(uint32_t dtype, uint64_t count, double value) {
 
 void test_many_outstanding(Rank& rank) {
   km_group* const group = rank.group(all_ranks(rank));
-  constexpr uint32_t kMany = 200;
+  constexpr uint32_t kMany = 100, kEach = 4;
   const uint32_t next = (rank.rank() + 1) % rank.size(), previous = (rank.rank() + rank.size() - 1) % rank.size();
+  const double n = rank.size(), sum = n * (n - 1) / 2;
   std::vector<Buffer> buffers;
   std::vector<km_message> messages;
-  messages.reserve(3 * kMany); // they stay where they are until done
+  messages.reserve(kEach * kMany); // they stay where they are until done
   std::vector<uint64_t> requests;
   for (uint32_t k = 0; k < kMany; ++k) {
-    for (uint32_t b = 0; b < 3; ++b) buffers.push_back(constant(KM_F32, 1 + k % 50, rank.rank() + k));
+    for (uint32_t b = 0; b < kEach; ++b) {
+      // Of bf16, short ones and long ones by turns.
+      const uint64_t count = b == 3 ? (k % 2 ? 5 : 20000) : 1 + k % 50;
+      buffers.push_back(constant(b == 3 ? KM_BF16 : KM_F32, count, rank.rank() + k % 8));
+    }
   }
   for (uint32_t k = 0; k < kMany; ++k) {
-    const Buffer& sum = buffers[3 * k];
-    messages.push_back(message(KM_COMM_ALL_REDUCE, KM_F32, group, sum.size(), sum.address(), sum.address()));
-    messages.push_back(to_peer(KM_COMM_SEND, group, next, static_cast<int32_t>(k % 7), buffers[3 * k + 1]));
-    messages.push_back(to_peer(KM_COMM_RECV, group, previous, static_cast<int32_t>(k % 7), buffers[3 * k + 2]));
+    const Buffer *b = &buffers[kEach * k], &wide = b[0], &narrow = b[3];
+    messages.push_back(message(KM_COMM_ALL_REDUCE, KM_F32, group, wide.size(), wide.address(), wide.address()));
+    messages.push_back(to_peer(KM_COMM_SEND, group, next, static_cast<int32_t>(k % 7), b[1]));
+    messages.push_back(to_peer(KM_COMM_RECV, group, previous, static_cast<int32_t>(k % 7), b[2]));
+    messages.push_back(message(KM_COMM_ALL_REDUCE, KM_BF16, group, narrow.size(), narrow.address(), narrow.address()));
   }
   for (const km_message& each : messages) requests.push_back(rank.start(each));
-  for (size_t i = requests.size(); i-- > 0;) {
-    while (!rank.test(requests[i])) std::this_thread::yield();
+  // One at a time, and ranks begin at different ends: asking for one must move the others on.
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const uint64_t request = requests[rank.rank() % 2 ? i : requests.size() - 1 - i];
+    while (!rank.test(request)) std::this_thread::yield();
   }
-  const double n = rank.size();
   for (uint32_t k = 0; k < kMany; ++k) {
-    const uint64_t last = buffers[3 * k].size() - 1;
-    rank.check(buffers[3 * k].get(last) == n * (n - 1) / 2 + n * k, "a sum of many under way is wrong");
-    rank.check(buffers[3 * k + 2].get(last) == previous + k, "a message of many under way is wrong");
+    const Buffer* const b = &buffers[kEach * k];
+    rank.check(b[0].get(b[0].size() - 1) == sum + n * (k % 8), "a sum of many under way is wrong");
+    rank.check(b[2].get(b[2].size() - 1) == previous + k % 8, "a message of many under way is wrong");
+    rank.check(b[3].get(0) == sum + n * (k % 8) && b[3].get(b[3].size() - 1) == b[3].get(0),
+               "a sum of bf16 of many under way is wrong");
   }
 }
 
@@ -154,14 +163,15 @@ void test_refusals(Rank& rank) {
 void test_sums_are_rounded_once(Rank& rank) {
   km_group* const group = rank.group(all_ranks(rank));
   for (const uint32_t dtype : {KM_BF16, KM_F16}) {
-    // Each addend alone is half of the first one's last bit: it is lost where sums are rounded one by one.
-    const double big = dtype == KM_BF16 ? 256 : 2048;
-    const Buffer input = constant(dtype, 33, rank.rank() == 0 ? big : 1), output(dtype, 33);
-    rank.run({message(KM_COMM_ALL_REDUCE, dtype, group, 33, input.address(), output.address())});
-    const double sum = big + rank.size() - 1;
-    const double expected = 2 * std::nearbyint(sum / 2); // to nearest even, in steps of 2
-    rank.check(output.get(32) == expected,
-               "a sum of dtype " + std::to_string(dtype) + " is " + std::to_string(output.get(32)));
+    for (const uint64_t count : {1, 33, 50001}) {
+      // Each addend alone is half of the first one's last bit: it is lost where sums are rounded one by one.
+      const double big = dtype == KM_BF16 ? 256 : 2048;
+      const Buffer input = constant(dtype, count, rank.rank() == 0 ? big : 1), output(dtype, count);
+      rank.run({message(KM_COMM_ALL_REDUCE, dtype, group, count, input.address(), output.address())});
+      const double expected = 2 * std::nearbyint((big + rank.size() - 1) / 2); // to nearest even, in steps of 2
+      rank.check(output.get(count - 1) == expected,
+                 "a sum of dtype " + std::to_string(dtype) + " is " + std::to_string(output.get(count - 1)));
+    }
   }
 }
 
@@ -227,6 +237,7 @@ void test_all(Rank& rank) {
   test_determinism(rank);
   test_nan(rank);
   test_refusals(rank);
+  test_sums_are_rounded_once(rank);
 }
 
 } // namespace kumiki::test

@@ -8,7 +8,7 @@ namespace kumiki::test {
 
 // Every op, dtype, even and uneven counts, 1 and 3 rows, in the group of all, in halves and in strided groups.
 void test_all_operations(Rank& rank);
-// Hundreds of operations under way at once, asked for from the last to the first.
+// Hundreds of operations under way at once, each rank asking for them one by one in an order of its own.
 void test_many_outstanding(Rank& rank);
 // Large messages that cross: everybody sends first. Tags and order of arrival.
 void test_sends(Rank& rank);
@@ -18,15 +18,14 @@ void test_determinism(Rank& rank);
 void test_nan(Rank& rank);
 // Messages that cannot be right are refused by start, and harm nothing.
 void test_refusals(Rank& rank);
-
 // Sums of bf16 and f16 are rounded once, after the last member.
 void test_sums_are_rounded_once(Rank& rank);
+// All of the above.
+void test_all(Rank& rank);
+
 // Opened with check = true: collectives that differ are an error on all members that names the rank; then work goes on.
 void test_differences_are_named(Rank& rank);
 // Opened with latency = seconds: nothing is done earlier.
 void test_latency(Rank& rank, double seconds);
-
-// The first six.
-void test_all(Rank& rank);
 
 } // namespace kumiki::test

@@ -34,7 +34,8 @@ struct km_group {
   comm_rank* owner;
   struct km_group* next; /* in the order of creation */
   MPI_Comm comm;
-  MPI_Comm check_comm; /* of the descriptors, so that they stay apart; MPI_COMM_NULL without `check` */
+  MPI_Comm exchange_comm; /* of exchange.c, whose messages have tags of their own; MPI_COMM_NULL with one member */
+  MPI_Comm check_comm;    /* of the descriptors, so that they stay apart; MPI_COMM_NULL without `check` */
   uint32_t size, me;
   uint32_t* ranks;
   uint64_t collectives;                    /* started so far */
@@ -44,7 +45,7 @@ struct km_group {
   staging* free_staging;
 };
 
-typedef enum { CHECKED, RUNNING, DELAYED, FAILED } stage;
+typedef enum { CHECKED, RUNNING, REDUCING, SPREADING, DELAYED, FAILED } stage;
 
 struct operation {
   km_group* group;
@@ -57,8 +58,14 @@ struct operation {
   MPI_Request* requests;
   MPI_Status* statuses;
   int *counts, *offsets; /* of each member, for MPI: fixed until it is done */
-  staging* rows;         /* NULL if outer is 1 */
-  double end;            /* DELAYED: done then */
+  staging* rows;         /* of `outer` rows, as parts; or NULL */
+  staging* parts;        /* that the others sent, to be reduced here; or NULL */
+  const void** sources;  /* of each member: where the part to be reduced lies */
+  uint64_t* begins;      /* size + 1: where the members' parts begin, in elements of all rows together */
+  uint64_t reduced;      /* elements of the own part that are */
+  int active;            /* in the rank's list of exchanges under way */
+  operation *active_before, *active_after;
+  double end; /* DELAYED: done then */
   MPI_Request check_request;
   uint64_t record[RECORD_WORDS];
   uint64_t* records; /* of all members */
@@ -72,7 +79,8 @@ struct comm_rank {
   double latency; /* seconds */
   int rank, size, local_rank, local_size;
   km_group *groups, *last_group;
-  MPI_Op sum[8], max[8]; /* by dtype */
+  operation *first_active, *last_active; /* exchanges under way */
+  MPI_Op max[8];                         /* by dtype; sums that MPI makes are MPI_SUM */
 };
 
 /* plugin.c. Text of an MPI error through host->fail. */
@@ -111,6 +119,17 @@ void record_text(const uint64_t record[RECORD_WORDS], char* text, uint64_t bytes
 void rows_to_parts(const km_message* message, uint32_t members, const void* rows, void* parts);
 void parts_to_rows(const km_message* message, uint32_t members, const void* parts, void* rows);
 
+/* exchange.c: reductions made here: members send each other their parts, each reduces its own in the order of ranks. */
+int exchanges(const km_message* message); /* whether it goes this way rather than by a reduction of MPI */
+int exchange_begin(operation* op);        /* an MPI error code */
+/* Once the parts are here: some milliseconds' worth of the reduction; 1 when it is complete. */
+int exchange_reduce(operation* op);
+/* all_reduce: sends the own part to all, receives theirs. An MPI error code. */
+int exchange_spread(operation* op);
+/* Exchanges under way are kept in a list, so that asking for one moves others on as well. */
+void active_add(operation* op);
+void active_remove(operation* op); /* if it is there */
+
 /* check.c. Sends what this rank calls to the other members. */
 km_status check_start(operation* op);
 /* Begins, in order, the checked operations whose descriptors are there and agree. */
@@ -118,6 +137,9 @@ void check_advance(km_group* group);
 
 /* reduce.c */
 MPI_Datatype datatype_of(uint32_t dtype);
+/* Elements [at, at + count) of all members' sources, taken in order, into those of the output, which may be one of them. */
+void reduce_members(uint32_t dtype, uint32_t reduce, const void* const* sources, uint32_t members, uint64_t at,
+                    void* output, uint64_t count);
 int reductions_create(comm_rank* owner); /* an MPI error code */
 void reductions_free(comm_rank* owner);
 

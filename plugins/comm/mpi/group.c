@@ -15,11 +15,11 @@ static int create_communicator(km_group* group, int* ranks) {
     MPI_Group_free(&members);
   }
   MPI_Group_free(&world);
+  /* Communicators made from this one take its way of telling errors. */
   if (error == MPI_SUCCESS) error = MPI_Comm_set_errhandler(group->comm, MPI_ERRORS_RETURN);
-  if (error == MPI_SUCCESS && group->owner->check && group->size > 1) {
-    error = MPI_Comm_dup(group->comm, &group->check_comm);
-    if (error == MPI_SUCCESS) error = MPI_Comm_set_errhandler(group->check_comm, MPI_ERRORS_RETURN);
-  }
+  if (group->size == 1) return error;
+  if (error == MPI_SUCCESS) error = MPI_Comm_dup(group->comm, &group->exchange_comm);
+  if (error == MPI_SUCCESS && group->owner->check) error = MPI_Comm_dup(group->comm, &group->check_comm);
   return error;
 }
 
@@ -44,7 +44,7 @@ km_status group_create(comm_rank* owner, const uint32_t* ranks, uint32_t n, km_g
     return owner->host->fail(owner->host, KM_ERROR_SYSTEM, "comm mpi: no memory for a group of %u ranks", n);
   }
   made->owner = owner;
-  made->comm = made->check_comm = MPI_COMM_NULL;
+  made->comm = made->exchange_comm = made->check_comm = MPI_COMM_NULL;
   made->size = n;
   for (uint32_t m = 0; m < n; ++m) {
     made->ranks[m] = ranks[m];
@@ -68,17 +68,24 @@ km_status group_create(comm_rank* owner, const uint32_t* ranks, uint32_t n, km_g
   return KM_OK;
 }
 
+static void operation_free(operation* op) {
+  free(op->requests);
+  free(op->statuses);
+  free(op->counts);
+  free(op->sources);
+  free(op->begins);
+  free(op->records);
+  free(op);
+}
+
 void group_free(km_group* group) {
   if (group->check_comm != MPI_COMM_NULL) MPI_Comm_free(&group->check_comm);
+  if (group->exchange_comm != MPI_COMM_NULL) MPI_Comm_free(&group->exchange_comm);
   if (group->comm != MPI_COMM_NULL) MPI_Comm_free(&group->comm);
   while (group->all) {
     operation* op = group->all;
     group->all = op->older;
-    free(op->requests);
-    free(op->statuses);
-    free(op->counts);
-    free(op->records);
-    free(op);
+    operation_free(op);
   }
   while (group->free_staging) {
     staging* rows = group->free_staging;
@@ -97,12 +104,13 @@ operation* operation_take(km_group* group) {
   } else {
     op = calloc(1, sizeof *op);
     if (!op) return NULL;
+    const int check = group->owner->check;
     op->counts = malloc(2 * group->size * sizeof *op->counts);
-    if (group->owner->check) op->records = malloc(group->size * RECORD_WORDS * sizeof *op->records);
-    if (!op->counts || (group->owner->check && !op->records)) {
-      free(op->counts);
-      free(op->records);
-      free(op);
+    op->sources = malloc(group->size * sizeof *op->sources);
+    op->begins = malloc((group->size + 1) * sizeof *op->begins);
+    op->records = check ? malloc(group->size * RECORD_WORDS * sizeof *op->records) : NULL;
+    if (!op->counts || !op->sources || !op->begins || (check && !op->records)) {
+      operation_free(op);
       return NULL;
     }
     op->offsets = op->counts + group->size;
@@ -112,17 +120,22 @@ operation* operation_take(km_group* group) {
   }
   op->next = NULL;
   op->request_count = 0;
-  op->rows = NULL;
+  op->rows = op->parts = NULL;
+  op->reduced = 0;
   op->check_request = MPI_REQUEST_NULL;
   return op;
 }
 
+static void keep(km_group* group, staging* memory) {
+  if (!memory) return;
+  memory->next = group->free_staging;
+  group->free_staging = memory;
+}
+
 void operation_release(operation* op) {
   km_group* group = op->group;
-  if (op->rows) {
-    op->rows->next = group->free_staging;
-    group->free_staging = op->rows;
-  }
+  keep(group, op->rows);
+  keep(group, op->parts);
   op->next = group->free_operations;
   group->free_operations = op;
 }

@@ -27,6 +27,24 @@ int message_is_collective(const km_message* message) {
   return message->op != KM_COMM_SEND && message->op != KM_COMM_RECV;
 }
 
+/* The largest number that MPI is to be told; the same for all members. What goes in pieces has no limit. */
+static uint64_t largest_count(const km_message* message, uint32_t members) {
+  switch (message->op) {
+    case KM_COMM_ALL_REDUCE: return exchanges(message) ? message->count / members + 1 : 0;
+    case KM_COMM_ALL_GATHER: return message_row(message, members) * message->outer;
+    case KM_COMM_ALL_TO_ALL: return message->count * members;
+    case KM_COMM_REDUCE_SCATTER: {
+      uint64_t largest = 0;
+      for (uint32_t m = 0; m < members; ++m) {
+        const uint64_t part = message_part(message, m) * message->outer;
+        if (part > largest) largest = part;
+      }
+      return largest;
+    }
+    default: return 0;
+  }
+}
+
 const char* message_fault(const km_message* message, uint32_t members) {
   if (message->op < KM_COMM_ALL_REDUCE || message->op > KM_COMM_RECV) return "it has no such op";
   if (km_dtype_bytes(message->dtype) == 0) return "it has no such dtype";
@@ -43,11 +61,8 @@ const char* message_fault(const km_message* message, uint32_t members) {
   if (!has_rows(message->op) && (message->outer != 1 || message->counts)) {
     return "only reduce_scatter and all_gather have rows or uneven parts";
   }
-  if (has_rows(message->op) && message_row(message, members) * message->outer > INT_MAX) {
-    return "MPI counts in int: the parts of all members must be below 2^31 elements; use smaller buckets";
-  }
-  if (message->op == KM_COMM_ALL_TO_ALL && message->count * members > INT_MAX) {
-    return "MPI counts in int: the parts of all members must be below 2^31 elements; use more and smaller ones";
+  if (largest_count(message, members) > INT_MAX) {
+    return "MPI counts in int: it would have to count 2^31 elements or more; use smaller buckets";
   }
   return NULL;
 }

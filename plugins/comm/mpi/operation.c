@@ -1,8 +1,9 @@
 /* operation.c: one message from start to done.
  *
- *   start ─→ CHECKED ─→ RUNNING ─→ DELAYED ─→ done      CHECKED only with `check`, DELAYED only with `latency`;
- *                │          │                           FAILED ends in an error
- *                └──────────┴─────→ FAILED
+ *   start ─→ CHECKED ─→ RUNNING ─→ REDUCING ─→ SPREADING ─→ DELAYED ─→ done
+ *
+ * CHECKED with `check` only, REDUCING and SPREADING for what exchange.c does, DELAYED with `latency`. From each a fault
+ * leads to FAILED, which ends in an error.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ void operation_fail(operation* op, km_status error, const char* format, ...) {
   va_end(arguments);
   op->error = error;
   op->stage = FAILED;
+  active_remove(op);
 }
 
 static void fail_mpi(operation* op, int error) {
@@ -32,11 +34,6 @@ static void fail_mpi(operation* op, int error) {
   operation_fail(op, KM_ERROR_SYSTEM, "%s failed: %.500s", call, text);
 }
 
-static MPI_Op reduction(const operation* op) {
-  const comm_rank* owner = op->group->owner;
-  return (op->message->reduce == KM_REDUCE_SUM ? owner->sum : owner->max)[op->message->dtype];
-}
-
 /* all_reduce, broadcast, send and recv go in pieces of what an int can count; an empty send is sent, too. */
 static int begin_in_pieces(operation* op) {
   const km_message* message = op->message;
@@ -44,6 +41,7 @@ static int begin_in_pieces(operation* op) {
   MPI_Datatype type = datatype_of(message->dtype);
   const uint64_t width = km_dtype_bytes(message->dtype);
   char *input = pointer(message->input), *output = pointer(message->output);
+  const MPI_Op reduction = message->reduce == KM_REDUCE_MAX ? op->group->owner->max[message->dtype] : MPI_SUM;
   const int root = message->op == KM_COMM_BROADCAST && (uint32_t)message->peer == op->group->me;
   uint64_t at = 0;
   do {
@@ -54,7 +52,7 @@ static int begin_in_pieces(operation* op) {
     if (!request) return MPI_ERR_NO_MEM;
     switch (message->op) {
       case KM_COMM_ALL_REDUCE:
-        error = MPI_Iallreduce(in == out ? MPI_IN_PLACE : in, out, n, type, reduction(op), comm, request);
+        error = MPI_Iallreduce(in == out ? MPI_IN_PLACE : in, out, n, type, reduction, comm, request);
         break;
       case KM_COMM_BROADCAST: error = MPI_Ibcast(root ? in : out, n, type, message->peer, comm, request); break;
       case KM_COMM_SEND: error = MPI_Isend(in, n, type, message->peer, message->tag, comm, request); break;
@@ -67,48 +65,42 @@ static int begin_in_pieces(operation* op) {
   return MPI_SUCCESS;
 }
 
-/* Sets the members' counts, with all rows together. */
-static void count_parts(operation* op) {
-  int offset = 0;
-  for (uint32_t m = 0; m < op->group->size; ++m) {
-    op->counts[m] = (int)(message_part(op->message, m) * op->message->outer);
-    op->offsets[m] = offset;
-    offset += op->counts[m];
-  }
-}
-
-static int begin_reduce_scatter(operation* op, MPI_Request* request) {
+static int begin_all_gather(operation* op) {
   const km_message* message = op->message;
   const void* input = pointer(message->input);
-  if (op->rows) {
-    rows_to_parts(message, op->group->size, input, op->rows->memory);
-    input = op->rows->memory;
+  MPI_Request* request = operation_request(op);
+  if (!request) return MPI_ERR_NO_MEM;
+  if (message->outer > 1) {
+    const uint64_t row = message_row(message, op->group->size);
+    op->rows = staging_take(op->group, row * message->outer * km_dtype_bytes(message->dtype));
+    if (!op->rows) return MPI_ERR_NO_MEM;
   }
-  MPI_Datatype type = datatype_of(message->dtype);
-  if (!message->counts) {
-    return MPI_Ireduce_scatter_block(input, pointer(message->output), (int)(message->count * message->outer), type,
-                                     reduction(op), op->group->comm, request);
-  }
-  count_parts(op);
-  return MPI_Ireduce_scatter(input, pointer(message->output), op->counts, type, reduction(op), op->group->comm,
-                             request);
-}
-
-static int begin_all_gather(operation* op, MPI_Request* request) {
-  const km_message* message = op->message;
-  const void* input = pointer(message->input);
   void* output = op->rows ? op->rows->memory : pointer(message->output);
   MPI_Datatype type = datatype_of(message->dtype);
   if (!message->counts) {
     int n = (int)(message->count * message->outer);
     return MPI_Iallgather(input, n, type, output, n, type, op->group->comm, request);
   }
-  count_parts(op);
+  int offset = 0; /* all rows of a part together */
+  for (uint32_t m = 0; m < op->group->size; ++m) {
+    op->counts[m] = (int)(message->counts[m] * message->outer);
+    op->offsets[m] = offset;
+    offset += op->counts[m];
+  }
   return MPI_Iallgatherv(input, op->counts[op->group->me], type, output, op->counts, op->offsets, type, op->group->comm,
                          request);
 }
 
-/* Of one member, or of nothing: no MPI. */
+static int begin_all_to_all(operation* op) {
+  const km_message* message = op->message;
+  const int n = (int)message->count;
+  MPI_Datatype type = datatype_of(message->dtype);
+  MPI_Request* request = operation_request(op);
+  if (!request) return MPI_ERR_NO_MEM;
+  return MPI_Ialltoall(pointer(message->input), n, type, pointer(message->output), n, type, op->group->comm, request);
+}
+
+/* Of one member: no MPI. */
 static void copy_own(const km_message* message) {
   uint64_t bytes = message_part(message, 0) * message->outer * km_dtype_bytes(message->dtype);
   if (bytes && message->input != message->output) memcpy(pointer(message->output), pointer(message->input), bytes);
@@ -116,7 +108,7 @@ static void copy_own(const km_message* message) {
 
 void operation_begin(operation* op) {
   const km_message* message = op->message;
-  km_group* group = op->group;
+  const km_group* group = op->group;
   int error = MPI_SUCCESS;
   op->stage = RUNNING;
   if (message_is_collective(message)) {
@@ -126,23 +118,13 @@ void operation_begin(operation* op) {
     }
     if (message_row(message, group->size) * message->outer == 0) return;
   }
-  const int gathers = message->op == KM_COMM_ALL_GATHER, scatters = message->op == KM_COMM_REDUCE_SCATTER;
-  if ((gathers || scatters) && message->outer > 1) {
-    uint64_t bytes = message_row(message, group->size) * message->outer * km_dtype_bytes(message->dtype);
-    op->rows = staging_take(group, bytes);
-    if (!op->rows) {
-      operation_fail(op, KM_ERROR_SYSTEM, "no memory for %llu bytes of rows", (unsigned long long)bytes);
-      return;
-    }
-  }
-  if (gathers || scatters || message->op == KM_COMM_ALL_TO_ALL) {
-    MPI_Datatype type = datatype_of(message->dtype);
-    MPI_Request* request = operation_request(op);
-    error = !request   ? MPI_ERR_NO_MEM
-            : scatters ? begin_reduce_scatter(op, request)
-            : gathers  ? begin_all_gather(op, request)
-                       : MPI_Ialltoall(pointer(message->input), (int)message->count, type, pointer(message->output),
-                                       (int)message->count, type, group->comm, request);
+  if (exchanges(message)) {
+    error = exchange_begin(op);
+    if (error == MPI_SUCCESS) active_add(op);
+  } else if (message->op == KM_COMM_ALL_GATHER) {
+    error = begin_all_gather(op);
+  } else if (message->op == KM_COMM_ALL_TO_ALL) {
+    error = begin_all_to_all(op);
   } else {
     error = begin_in_pieces(op);
   }
@@ -189,45 +171,71 @@ static void check_received(operation* op) {
                  (unsigned long long)op->message->count, op->message->tag);
 }
 
-/* True once MPI is done with it, well or not. */
-static int has_ended(operation* op) {
+/* True once MPI is done with the operation's requests, well or not. */
+static int have_ended(operation* op) {
   int ended = 0;
   int error = MPI_Testall(op->request_count, op->requests, &ended, op->statuses);
-  if (error != MPI_SUCCESS) {
-    for (int i = 0; error == MPI_ERR_IN_STATUS && i < op->request_count; ++i) {
-      int each = op->statuses[i].MPI_ERROR;
-      if (each != MPI_SUCCESS && each != MPI_ERR_PENDING) error = each;
-    }
-    fail_mpi(op, error);
-    return 1;
+  for (int i = 0; error == MPI_ERR_IN_STATUS && i < op->request_count; ++i) {
+    int each = op->statuses[i].MPI_ERROR;
+    if (each != MPI_SUCCESS && each != MPI_ERR_PENDING) error = each;
   }
-  if (!ended) return 0;
-  if (op->message->op == KM_COMM_RECV) check_received(op);
-  return 1;
+  if (error != MPI_SUCCESS) fail_mpi(op, error);
+  return ended || error != MPI_SUCCESS;
+}
+
+static void delay(operation* op) {
+  op->stage = DELAYED;
+  active_remove(op);
+  op->end = op->group->owner->latency > 0 ? MPI_Wtime() + op->group->owner->latency : 0;
+}
+
+/* From one stage to the next, as far as it goes without waiting. */
+static void advance(operation* op) {
+  if (op->stage == RUNNING && have_ended(op) && op->stage == RUNNING) {
+    op->stage = DELAYED;
+    if (op->message->op == KM_COMM_RECV) check_received(op);
+    if (op->rows && op->message->op == KM_COMM_ALL_GATHER) {
+      parts_to_rows(op->message, op->group->size, op->rows->memory, pointer(op->message->output));
+    }
+    if (op->parts) op->stage = REDUCING;
+    if (op->stage == DELAYED) delay(op);
+  }
+  if (op->stage == REDUCING && exchange_reduce(op)) {
+    op->stage = SPREADING;
+    int error = exchange_spread(op);
+    if (error != MPI_SUCCESS) fail_mpi(op, error);
+  }
+  if (op->stage == SPREADING && have_ended(op) && op->stage == SPREADING) delay(op);
+}
+
+/* What MPI does by itself goes on with every call; what needs a step of ours goes on here, also where the core asks for one
+ * operation only, and each rank for another. */
+static void advance_others(comm_rank* owner, const operation* op) {
+  if (owner->check) {
+    for (km_group* group = owner->groups; group; group = group->next) check_advance(group);
+  }
+  operation* other = owner->first_active;
+  if (!other) return;
+  active_remove(other); /* it goes to the end: each has its turn */
+  active_add(other);
+  if (other != op) advance(other);
 }
 
 km_status operation_test(operation* op, uint32_t* done) {
-  const comm_rank* owner = op->group->owner;
+  comm_rank* owner = op->group->owner;
   *done = 0;
   check_advance(op->group);
-  if (op->stage == CHECKED) return KM_OK;
-  if (op->stage == RUNNING) {
-    if (!has_ended(op)) return KM_OK;
-    if (op->stage == RUNNING) {
-      if (op->rows && op->message->op == KM_COMM_ALL_GATHER) {
-        parts_to_rows(op->message, op->group->size, op->rows->memory, pointer(op->message->output));
-      }
-      op->stage = DELAYED;
-      op->end = owner->latency > 0 ? MPI_Wtime() + owner->latency : 0;
-    }
-  }
+  advance(op);
   if (op->stage == FAILED) {
     km_status error = op->error;
     owner->host->fail(owner->host, error, "comm mpi: %s", op->text);
     operation_release(op);
     return error;
   }
-  if (owner->latency > 0 && MPI_Wtime() < op->end) return KM_OK;
+  if (op->stage != DELAYED || (owner->latency > 0 && MPI_Wtime() < op->end)) {
+    advance_others(owner, op);
+    return KM_OK;
+  }
   operation_release(op);
   *done = 1;
   return KM_OK;
