@@ -83,6 +83,7 @@ struct World::Rank {
   size_t at = 0;
   std::map<std::pair<ValueId, int32_t>, Bytes> memory;
   std::vector<std::pair<ValueId, Bytes>> assigned;
+  std::map<std::string, int64_t> met; // by group: how many of its collectives are over
 
   int32_t slot(ValueId id, int32_t micro) const {
     const Value& value = graph->value(id);
@@ -103,6 +104,7 @@ struct World::Rank {
 // A collective, or a message, of some ranks.
 struct World::Meeting {
   std::map<size_t, std::vector<Numbers32>> inputs; // by rank
+  std::map<size_t, std::vector<Shape>> shapes;
   std::map<size_t, std::vector<Numbers32>> outputs;
   Bytes message;
   bool sent = false;
@@ -264,6 +266,7 @@ void World::step() {
       }
     }
     rank->at = 0;
+    rank->met.clear();
     rank->assigned.clear();
   }
   for (bool moved = true; moved;) {
@@ -278,7 +281,7 @@ void World::step() {
   for (const auto& rank : ranks_)
     if (rank->at < rank->list.size())
       waiting += (waiting.empty() ? "" : "; ") + std::string("rank ") + std::to_string(rank->index) + " at " +
-                 rank->list[rank->at].node->op + " of micro-batch " + std::to_string(rank->list[rank->at].micro);
+                 to_text(*rank->graph, *rank->list[rank->at].node) + " of micro-batch " + std::to_string(rank->list[rank->at].micro);
   if (!waiting.empty()) throw std::runtime_error("deadlock: " + waiting);
   for (auto& rank : ranks_)
     for (auto& [id, bytes] : rank->assigned) rank->memory[{id, kOnce}] = std::move(bytes);
@@ -336,9 +339,6 @@ std::vector<size_t> World::group(const Rank& rank, const Node& node) const {
 
 bool World::meet(Rank& rank, const Item& item) {
   const Node& node = *item.node;
-  const auto key_of = [&](size_t who) {
-    return std::to_string(node.id) + "/" + std::to_string(item.micro) + "/" + std::to_string(who);
-  };
   if (node.op == "transfer") {
     const int64_t to = node.i64("to");
     size_t receiver = rank.index;
@@ -348,7 +348,8 @@ bool World::meet(Rank& rank, const Item& item) {
         same = same && (axis.name == "pipeline" || other->mesh.coordinate(axis.name) == axis.coordinate);
       if (same) receiver = other->index;
     }
-    Meeting& message = meetings_[key_of(receiver)];
+    Meeting& message = meetings_["node " + std::to_string(node.id) + " micro " + std::to_string(item.micro) +
+                                 " to " + std::to_string(receiver)];
     if (item.kind == Item::Kind::kSend) {
       message.message = rank.get(node.inputs[0], item.micro);
       message.sent = true;
@@ -359,7 +360,10 @@ bool World::meet(Rank& rank, const Item& item) {
     return true;
   }
   const std::vector<size_t> members = group(rank, node);
-  Meeting& meeting = meetings_[key_of(members[0])];
+  std::string key;
+  for (const size_t member : members) key += std::to_string(member) + ",";
+  const int64_t number = rank.met[key]; // all ranks of a group issue its collectives in one order
+  Meeting& meeting = meetings_[key + " number " + std::to_string(number)];
   if (meeting.op.empty()) meeting.op = node.op;
   if (meeting.op != node.op) throw std::runtime_error("ranks meet with " + meeting.op + " and " + node.op);
   if (!meeting.inputs.count(rank.index)) {
@@ -367,6 +371,7 @@ bool World::meet(Rank& rank, const Item& item) {
     for (const ValueId id : node.inputs)
       if (node.op != "add_stages" || rank.mesh.owns(rank.graph->value(id).stage))
         inputs.push_back(floats(rank.get(id, item.micro)));
+    for (const ValueId id : node.inputs) meeting.shapes[rank.index].push_back(rank.graph->value(id).type.shape);
   }
   if (meeting.inputs.size() < members.size()) return false;
   if (meeting.outputs.empty()) {
@@ -384,13 +389,13 @@ bool World::meet(Rank& rank, const Item& item) {
       for (const size_t member : members) {
         inputs.push_back(meeting.inputs[member]);
         shapes.emplace_back();
-        for (const ValueId id : ranks_[member]->graph->node(node.id).inputs)
-          shapes.back().push_back(ranks_[member]->graph->value(id).type.shape);
+        shapes.back() = meeting.shapes[member];
       }
       const auto outputs = run_collective(node, inputs, shapes);
       for (size_t i = 0; i < members.size(); ++i) meeting.outputs[members[i]] = outputs[i];
     }
   }
+  ++rank.met[key];
   const std::vector<Numbers32>& mine = meeting.outputs.at(rank.index);
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     if (static_cast<int64_t>(mine[i].size()) != rank.graph->value(node.outputs[i]).type.elements())

@@ -61,9 +61,9 @@ km_status rewrite_training(void* self, km_graph* graph, const km_axis* axis) {
   const auto& options = *static_cast<const DataOptions*>(self);
   return guarded(options.host, "data", [&] {
     GraphView view(options.host, graph);
+    reduce_gradients(view, options, *axis); // first: it asks for placements, which are those of before the rewrite
     if (options.zero == 1) merge_scatters(view, options, *axis);
     if (options.zero == 2) scatter_each_micro_batch(view, *axis);
-    reduce_gradients(view, options, *axis);
   });
 }
 
