@@ -89,6 +89,10 @@ const char* const kTrainingOps[] = {"matmul",
                                     "embedding_backward",
                                     "projection_cross_entropy",
                                     "projection_cross_entropy_train",
+                                    "row_max",
+                                    "row_exp_pick",
+                                    "cross_entropy_parts",
+                                    "cross_entropy_parts_backward",
                                     "gradient_scale",
                                     "adamw_update"};
 

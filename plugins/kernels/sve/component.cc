@@ -52,6 +52,10 @@ constexpr Entry kKernels[] = {
     {"embedding_backward", make_embedding_backward},
     {"projection_cross_entropy", make_projection_cross_entropy},
     {"projection_cross_entropy_train", make_projection_cross_entropy},
+    {"row_max", make_row_max},
+    {"row_exp_pick", make_row_exp_pick},
+    {"cross_entropy_parts", make_cross_entropy_parts},
+    {"cross_entropy_parts_backward", make_cross_entropy_parts_backward},
     {"gradient_scale", make_gradient_scale},
     {"adamw_update", make_adamw_update},
 };

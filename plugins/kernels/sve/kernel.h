@@ -31,6 +31,7 @@ class Op {
   const km_tensor& output(uint32_t i) const;
   bool may_prepack(uint32_t i) const { return (may_prepack_ >> i & 1u) != 0; }
 
+  bool has(const char* attribute) const { return km_find_attribute(&op_, attribute) != nullptr; }
   int64_t i64(const char* name, int64_t otherwise) const { return km_attribute_i64(&op_, name, otherwise); }
   double f64(const char* name, double otherwise) const { return km_attribute_f64(&op_, name, otherwise); }
   std::string text(const char* name, const char* otherwise) const { return km_attribute_string(&op_, name, otherwise); }

@@ -36,6 +36,10 @@ std::unique_ptr<Kernel> make_embedding(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_embedding_backward(const Op& op, const Pool& pool);
 /* loss/ */
 std::unique_ptr<Kernel> make_projection_cross_entropy(const Op& op, const Pool& pool);
+std::unique_ptr<Kernel> make_row_max(const Op& op, const Pool& pool);
+std::unique_ptr<Kernel> make_row_exp_pick(const Op& op, const Pool& pool);
+std::unique_ptr<Kernel> make_cross_entropy_parts(const Op& op, const Pool& pool);
+std::unique_ptr<Kernel> make_cross_entropy_parts_backward(const Op& op, const Pool& pool);
 /* update/ */
 std::unique_ptr<Kernel> make_sum_squares(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_gradient_scale(const Op& op, const Pool& pool);

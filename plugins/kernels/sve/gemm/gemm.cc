@@ -58,31 +58,36 @@ void multiply(const Left& a, const Right& b, const Result& c, const Rectangle& w
       const int64_t first_column = panel_begin(p, columns), count = panel_begin(p + 1, columns) - first_column;
       const float* bias = c.bias ? c.bias + first_column : nullptr;
       const int64_t vectors = (count + n - 1) / n;
-      for (int64_t i = where.row_begin; i < where.row_end; i += kTileHeight) {
-        const int64_t rows = std::min(kTileHeight, where.row_end - i),
-                      at = i * c.row + (c.panel ? p * c.panel : first_column);
-        TileArguments t{};
-        t.k = kb;
-        t.a = a_block + i / kTileHeight * tile_step;
-        t.a_step = a.row_step;
-        t.b = b.data + p * b.panel + k0 * b.row;
-        t.b_row = b.row;
-        t.c = c.c + at;
-        t.c_row = c.row;
-        t.columns = count;
-        if (!is_first) {
-          t.base = t.c;
-          t.base_row = c.row;
-        } else if (c.addend) {
-          t.base = c.addend + at;
-          t.base_row = c.row;
-        } else if (bias) {
-          t.base = bias;
-          t.base_row = 0;
-        }
-        (a.packed ? tile_of<true>(rows, vectors) : tile_of<false>(rows, vectors))(t);
-        const float* late_bias = c.addend ? bias : nullptr;
-        if (is_last && (late_bias || c.activated)) finish(rows, count, late_bias, c, at);
+      const auto tile_for = a.packed ? tile_of<true> : tile_of<false>;
+      const TileFunction full = tile_for(kTileHeight, vectors);
+      const float* late_bias = is_last && c.addend ? bias : nullptr;
+      const bool unfinished = is_last && (late_bias || c.activated);
+      int64_t i = where.row_begin, at = i * c.row + (c.panel ? p * c.panel : first_column);
+      TileArguments t{};
+      t.k = kb;
+      t.a = a_block + i / kTileHeight * tile_step;
+      t.a_step = a.row_step;
+      t.b = b.data + p * b.panel + k0 * b.row;
+      t.b_row = b.row;
+      t.c = c.c + at;
+      t.c_row = c.row;
+      t.columns = count;
+      int64_t base_step = 0; // from one tile to the next
+      if (!is_first || c.addend) {
+        t.base = is_first ? c.addend + at : t.c;
+        t.base_row = c.row;
+        base_step = kTileHeight * c.row;
+      } else if (bias) {
+        t.base = bias;
+      }
+      for (; i < where.row_end; i += kTileHeight) {
+        const int64_t rows = where.row_end - i;
+        t.next = base_step && rows >= 2 * kTileHeight ? t.base + base_step : nullptr;
+        (rows >= kTileHeight ? full : tile_for(rows, vectors))(t);
+        if (unfinished) finish(std::min(rows, kTileHeight), count, late_bias, c, t.c - c.c);
+        t.a += tile_step;
+        t.c += kTileHeight * c.row;
+        if (t.base) t.base += base_step;
       }
     }
   }

@@ -18,7 +18,9 @@ constexpr int kTileVectors = 3;
 
 /* What one tile is made of. a(i, k) = a[k * a_step + i]; row k of b begins at b + k * b_row and is readable in whole
  * vectors; c [R, columns], of which `columns` (at most NV vectors) are stored, is base + a b. base (null: nothing) has
- * rows of its own pitch, 0 for one row that is the same for all (a bias), and may be c. */
+ * rows of its own pitch, 0 for one row that is the same for all (a bias), and may be c. The accumulators begin as base:
+ * loads cost the FMA pipes nothing, where zeroing them and adding base in the end would. `next`: the base of the tile
+ * that comes next, which is fetched into the cache meanwhile. */
 struct TileArguments {
   int64_t k;
   const float* a;
@@ -30,7 +32,11 @@ struct TileArguments {
   float* c;
   int64_t c_row;
   int64_t columns;
+  const float* next = nullptr;
 };
+
+/* Three vectors of zeros of the longest vector there is: the base of a tile that has none. */
+inline constexpr float kZeros[kTileVectors * 16] = {};
 
 /* kPackedStep: a_step is 8 (kTileRows); two steps of k a round then share one pointer. */
 template <int R, int NV, bool kPackedStep>
@@ -40,11 +46,28 @@ __attribute__((noinline)) void sve_tile(const TileArguments& t) {
   const float* __restrict a = t.a;
   const float* __restrict b = t.b;
   const int64_t a_step = t.a_step, b_row = t.b_row;
-  for (int i = 0; i < R; ++i) __builtin_prefetch(t.c + i * t.c_row, 1);
+  const int64_t n = lanes();
+  const svbool_t p0 = first(t.columns), p1 = first(t.columns - n), p2 = first(t.columns - 2 * n);
+  (void)p1;
+  (void)p2;
+  if (t.next)
+    for (int i = 0; i < R; ++i) {
+      __builtin_prefetch(t.next + i * t.base_row, 1);
+      __builtin_prefetch(t.next + i * t.base_row + t.columns - 1, 1);
+    }
+  const float* base = t.base ? t.base : kZeros;
+  const int64_t base_row = t.base ? t.base_row : 0;
 
 #define KM_ROWS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
-#define KM_ZERO(i) V s##i##0 = svdup_f32(0.0f), s##i##1 = s##i##0, s##i##2 = s##i##0;
-  KM_ROWS(KM_ZERO)
+#define KM_BEGIN(i)                                                  \
+  V s##i##0 = svdup_f32(0.0f), s##i##1 = s##i##0, s##i##2 = s##i##0; \
+  if constexpr (R > i) {                                             \
+    const float* from = base + i * base_row;                         \
+    s##i##0 = svld1(p0, from);                                       \
+    if constexpr (NV > 1) s##i##1 = svld1_vnum(p1, from, 1);         \
+    if constexpr (NV > 2) s##i##2 = svld1_vnum(p2, from, 2);         \
+  }
+  KM_ROWS(KM_BEGIN)
 #define KM_ROW(i)                                               \
   if constexpr (R > i) {                                        \
     const V x = svdup_f32(a_now[i]);                            \
@@ -77,23 +100,8 @@ __attribute__((noinline)) void sve_tile(const TileArguments& t) {
   }
 #undef KM_STEP
 #undef KM_ROW
-#undef KM_ZERO
+#undef KM_BEGIN
 
-  const int64_t n = lanes();
-  const svbool_t p0 = first(t.columns), p1 = first(t.columns - n), p2 = first(t.columns - 2 * n);
-  (void)p1;
-  (void)p2;
-  if (t.base) {
-#define KM_ADD(i)                                                                 \
-  if constexpr (R > i) {                                                          \
-    const float* from = t.base + i * t.base_row;                                  \
-    s##i##0 = svadd_x(p, s##i##0, svld1(p0, from));                               \
-    if constexpr (NV > 1) s##i##1 = svadd_x(p, s##i##1, svld1_vnum(p1, from, 1)); \
-    if constexpr (NV > 2) s##i##2 = svadd_x(p, s##i##2, svld1_vnum(p2, from, 2)); \
-  }
-    KM_ROWS(KM_ADD)
-#undef KM_ADD
-  }
 #define KM_PUT(i)                                         \
   if constexpr (R > i) {                                  \
     float* to = t.c + i * t.c_row;                        \

@@ -24,55 +24,63 @@ namespace {
 #define KM_EACH8(DO) KM_EACH4(DO) DO(4) DO(5) DO(6) DO(7)
 #define KM_EACH16(DO) KM_EACH8(DO) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
 
-/* A block of rows: row i is from + i * pitch, or zero from `rows` on. */
+/* A block of rows: row i is from + i * pitch, or zero from `rows` on. kWhole: all rows and columns of the block are there,
+ * and nothing is asked; the rims of a matrix go the slower way. */
 struct Rows {
   const float* from;
   int64_t pitch, rows;
+  template <bool kWhole>
   inline V load(svbool_t p, int64_t i) const {
+    if constexpr (kWhole) return svld1(all(), from + i * pitch);
     return svld1(i < rows ? p : svpfalse_b(), from + std::min(i, rows - 1) * pitch);
   }
 };
 
-/* 8 rows x up to a vector of columns → [columns][8]. */
+#define KM_LOAD(i) const V a##i = in.load<kWhole>(p, i);
+
+/* 8 rows x up to a vector of columns -> [columns][8]. */
+template <bool kWhole>
 inline void interleave8(const Rows& in, int64_t columns, float* to) {
   const svbool_t p = first(columns);
   const int64_t n = lanes(), size = 8 * columns;
-#define KM_LOAD(i) const V a##i = in.load(p, i);
+  (void)p;
+  (void)n;
+  (void)size;
   KM_EACH8(KM_LOAD)
   KM_LEVEL8(a, b)
   KM_LEVEL8(b, c)
   KM_LEVEL8(c, d)
-#define KM_STORE(i) svst1(first(size - i * n), to + i * n, d##i);
-  if (columns == n) {
-#define KM_STORE_ALL(i) svst1_vnum(all(), to, i, d##i);
-    KM_EACH8(KM_STORE_ALL)
-  } else {
-    KM_EACH8(KM_STORE)
-  }
-#undef KM_STORE_ALL
+#define KM_STORE(i) svst1_vnum(kWhole ? all() : first(size - i * n), to, i, d##i);
+  KM_EACH8(KM_STORE)
 #undef KM_STORE
 }
 
-/* As many rows as a vector has lanes x up to a vector of columns → a vector for each column. */
+/* As many rows as a vector has lanes x up to a vector of columns -> a vector for each column. */
 #define KM_STORE(i) \
-  if (i < columns) svst1(all(), to + i * to_row, z##i);
-void transpose_block4(const Rows& in, int64_t columns, float* to, int64_t to_row) {
+  if (kWhole || i < columns) svst1(all(), to + i * to_row, z##i);
+template <bool kWhole>
+inline void transpose_block4(const Rows& in, int64_t columns, float* to, int64_t to_row) {
   const svbool_t p = first(columns);
+  (void)p;
   KM_EACH4(KM_LOAD)
   KM_LEVEL4(a, b)
   KM_LEVEL4(b, z)
   KM_EACH4(KM_STORE)
 }
-void transpose_block8(const Rows& in, int64_t columns, float* to, int64_t to_row) {
+template <bool kWhole>
+inline void transpose_block8(const Rows& in, int64_t columns, float* to, int64_t to_row) {
   const svbool_t p = first(columns);
+  (void)p;
   KM_EACH8(KM_LOAD)
   KM_LEVEL8(a, b)
   KM_LEVEL8(b, c)
   KM_LEVEL8(c, z)
   KM_EACH8(KM_STORE)
 }
-void transpose_block16(const Rows& in, int64_t columns, float* to, int64_t to_row) {
+template <bool kWhole>
+inline void transpose_block16(const Rows& in, int64_t columns, float* to, int64_t to_row) {
   const svbool_t p = first(columns);
+  (void)p;
   KM_EACH16(KM_LOAD)
   KM_LEVEL16(a, b)
   KM_LEVEL16(b, c)
@@ -81,14 +89,51 @@ void transpose_block16(const Rows& in, int64_t columns, float* to, int64_t to_ro
   KM_EACH16(KM_STORE)
 }
 
+template <bool kWhole>
+inline void transpose_block(int64_t n, const Rows& in, int64_t columns, float* to, int64_t to_row) {
+  if (n == 16) return transpose_block16<kWhole>(in, columns, to, to_row);
+  if (n == 8) return transpose_block8<kWhole>(in, columns, to, to_row);
+  transpose_block4<kWhole>(in, columns, to, to_row);
+}
+
+/* Rows of a [k, m] to tiles [begin, end): eight numbers of each row to each tile. */
+void copy_to_tiles(const float* a, int64_t row, int64_t kb, int64_t m, int64_t begin, int64_t end, float* packed) {
+  const int64_t n = lanes(), tile = kb * kTileHeight;
+  int64_t t = begin;
+  if (n == 2 * kTileHeight) {
+    // A vector holds two tiles' numbers. Its upper half is stored behind an address that lies as much lower.
+    const svbool_t low = first(kTileHeight), high = svnot_z(all(), low);
+    for (; t + 2 <= std::min(end, m / kTileHeight); t += 2) {
+      const float* from = a + t * kTileHeight;
+      float *to = packed + t * tile, *next = to + tile - kTileHeight;
+      for (int64_t k = 0; k < kb; ++k, from += row, to += kTileHeight, next += kTileHeight) {
+        const V v = svld1(all(), from);
+        svst1(low, to, v);
+        svst1(high, next, v);
+      }
+    }
+  }
+  for (; t < end; ++t) {
+    const int64_t valid = std::min(kTileHeight, m - t * kTileHeight);
+    for (int64_t j = 0; j < kTileHeight; j += n) {
+      const svbool_t p = first(valid - j), q = first(kTileHeight - j);
+      const float* from = a + t * kTileHeight + j;
+      float* to = packed + t * tile + j;
+      for (int64_t k = 0; k < kb; ++k, from += row, to += kTileHeight) svst1(q, to, svld1(p, from));
+    }
+  }
+}
+
 } // namespace
 
 void transpose_to_vectors(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to,
                           int64_t to_row) {
   const int64_t n = lanes();
-  const auto block = n == 4 ? transpose_block4 : n == 8 ? transpose_block8 : transpose_block16;
-  for (int64_t j = 0; j < columns; j += n)
-    block({from + j, from_row, rows}, std::min(n, columns - j), to + j * to_row, to_row);
+  int64_t j = 0;
+  if (rows == n)
+    for (; j + n <= columns; j += n) transpose_block<true>(n, {from + j, from_row, rows}, n, to + j * to_row, to_row);
+  for (; j < columns; j += n)
+    transpose_block<false>(n, {from + j, from_row, rows}, std::min(n, columns - j), to + j * to_row, to_row);
 }
 
 void pack_right(const float* b, int64_t row, bool transposed, int64_t k, int64_t columns, int64_t p, float* packed) {
@@ -119,27 +164,16 @@ void pack_right(const float* b, int64_t row, bool transposed, int64_t k, int64_t
 
 void pack_left(const float* a, int64_t row, bool transposed, int64_t kb, int64_t m, int64_t begin, int64_t end,
                float* packed) {
+  if (transposed) return copy_to_tiles(a, row, kb, m, begin, end, packed);
   const int64_t n = lanes();
-  if (!transposed) {
-    for (int64_t t = begin; t < end; ++t) {
-      const Rows rows{a + t * kTileHeight * row, row, std::min(kTileHeight, m - t * kTileHeight)};
-      float* to = packed + t * kTileHeight * kb;
-      for (int64_t k = 0; k < kb; k += n)
-        interleave8({rows.from + k, row, rows.rows}, std::min(n, kb - k), to + k * kTileHeight);
-    }
-    return;
-  }
-  // Eight tiles (a line of memory) at once for each row of a.
-  constexpr int64_t kTogether = 8;
-  for (int64_t t0 = begin; t0 < end; t0 += kTogether) {
-    const int64_t t1 = std::min(end, t0 + kTogether);
-    for (int64_t k = 0; k < kb; ++k)
-      for (int64_t t = t0; t < t1; ++t) {
-        const float* from = a + k * row + t * kTileHeight;
-        float* to = packed + (t * kb + k) * kTileHeight;
-        for (int64_t j = 0; j < kTileHeight; j += n)
-          svst1(first(kTileHeight - j), to + j, svld1(first(std::min(kTileHeight, m - t * kTileHeight) - j), from + j));
-      }
+  for (int64_t t = begin; t < end; ++t) {
+    const Rows rows{a + t * kTileHeight * row, row, std::min(kTileHeight, m - t * kTileHeight)};
+    float* to = packed + t * kTileHeight * kb;
+    int64_t k = 0;
+    if (rows.rows == kTileHeight)
+      for (; k + n <= kb; k += n) interleave8<true>({rows.from + k, row, rows.rows}, n, to + k * kTileHeight);
+    for (; k < kb; k += n)
+      interleave8<false>({rows.from + k, row, rows.rows}, std::min(n, kb - k), to + k * kTileHeight);
   }
 }
 

@@ -4,6 +4,41 @@
 
 namespace kumiki::sve {
 
+float row_maximum(const float* x, int64_t n) {
+  const int64_t step = lanes();
+  V m0 = set(x[0]), m1 = m0, m2 = m0, m3 = m0;
+  // Lanes past the end stay as they are.
+  for (int64_t i = 0; i < n; i += 4 * step) {
+    const svbool_t p0 = first(n - i), p1 = first(n - i - step), p2 = first(n - i - 2 * step),
+                   p3 = first(n - i - 3 * step);
+    m0 = svmax_m(p0, m0, svld1(p0, x + i));
+    m1 = svmax_m(p1, m1, svld1(p1, x + i + step));
+    m2 = svmax_m(p2, m2, svld1(p2, x + i + 2 * step));
+    m3 = svmax_m(p3, m3, svld1(p3, x + i + 3 * step));
+  }
+  return svmaxv(all(), svmax_x(all(), svmax_x(all(), m0, m1), svmax_x(all(), m2, m3)));
+}
+
+float row_sum_exp(const float* x, int64_t n, float maximum) {
+  const int64_t step = lanes();
+  V s0 = set(0.0f), s1 = s0, s2 = s0, s3 = s0;
+  for (int64_t i = 0; i < n; i += 4 * step) {
+    const svbool_t p0 = first(n - i), p1 = first(n - i - step), p2 = first(n - i - 2 * step),
+                   p3 = first(n - i - 3 * step);
+    s0 = svadd_m(p0, s0, exp_bounded(sub(svld1(p0, x + i), set(maximum))));
+    s1 = svadd_m(p1, s1, exp_bounded(sub(svld1(p1, x + i + step), set(maximum))));
+    s2 = svadd_m(p2, s2, exp_bounded(sub(svld1(p2, x + i + 2 * step), set(maximum))));
+    s3 = svadd_m(p3, s3, exp_bounded(sub(svld1(p3, x + i + 3 * step), set(maximum))));
+  }
+  return sum_lanes(add(add(s0, s1), add(s2, s3)));
+}
+
+void row_gradient(const float* x, int64_t n, float log_sum, float scale, float* y) {
+  for_vectors(0, n, [=](int64_t i, svbool_t p) {
+    svst1(p, y + i, mul(set(scale), exp_bounded(sub(svld1(p, x + i), set(log_sum)))));
+  });
+}
+
 void tile_statistics(const float* tile, int64_t rows, int64_t columns, int64_t pitch, float* maximum, float* sum) {
   const int64_t n = lanes();
   const svbool_t p = all();

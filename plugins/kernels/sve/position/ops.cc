@@ -120,10 +120,11 @@ class AddPosition : public Kernel {
     if (has_past_) require_past(op, 2);
     shape_ = tokens_of(op, op.input(0));
     if (width(op.input(1)) != shape_.width) throw Unsupported("add_position: table and x differ in width");
+    offset_ = op.i64("offset", 0);
     support_.in_place[0] = 1;
   }
   void run(const Buffers& b, void*) override {
-    const int64_t past = has_past_ ? *b.in<int32_t>(2) : 0, w = shape_.width;
+    const int64_t past = offset_ + (has_past_ ? *b.in<int32_t>(2) : 0), w = shape_.width;
     pool_.ranges(shape_.batch * shape_.tokens, std::max<int64_t>(1, 8192 / w),
                  [&](int64_t begin, int64_t end, uint32_t) {
                    for (int64_t row = begin; row < end; ++row)
@@ -134,6 +135,7 @@ class AddPosition : public Kernel {
  private:
   bool has_past_;
   Tokens shape_{};
+  int64_t offset_;
 };
 
 class AddPositionBackward : public Kernel {
@@ -143,7 +145,8 @@ class AddPositionBackward : public Kernel {
     op.require_counts(1, 1);
     shape_ = tokens_of(op, op.input(0));
     rows_ = op.i64("rows", rows(op.output(0)));
-    if (rows_ < shape_.tokens) throw Unsupported("add_position_backward: fewer rows than tokens");
+    offset_ = op.i64("offset", 0);
+    if (rows_ < offset_ + shape_.tokens) throw Unsupported("add_position_backward: fewer rows than tokens");
     addend_ = op.addend(0);
     support_.flags = KM_SUPPORT_ADDEND_APART;
   }
@@ -152,15 +155,16 @@ class AddPositionBackward : public Kernel {
     const float* addend = b.in(addend_);
     float* y = b.out(0);
     pool_.ranges(rows_, std::max<int64_t>(1, 8192 / w), [&](int64_t begin, int64_t end, uint32_t) {
-      for (int64_t t = begin; t < end; ++t) {
+      for (int64_t r = begin; r < end; ++r) {
         const size_t bytes = static_cast<size_t>(w) * sizeof(float);
-        float* row = y + t * w;
+        float* row = y + r * w;
         if (!addend) {
           std::memset(row, 0, bytes);
         } else if (addend != y) {
-          std::memcpy(row, addend + t * w, bytes);
+          std::memcpy(row, addend + r * w, bytes);
         }
-        if (t >= shape_.tokens) continue;
+        const int64_t t = r - offset_;
+        if (t < 0 || t >= shape_.tokens) continue;
         for (int64_t s = 0; s < shape_.batch; ++s) add_rows(row, b.in(0) + (s * shape_.tokens + t) * w, row, w);
       }
     });
@@ -168,7 +172,7 @@ class AddPositionBackward : public Kernel {
 
  private:
   Tokens shape_{};
-  int64_t rows_;
+  int64_t rows_, offset_;
   int addend_;
 };
 
