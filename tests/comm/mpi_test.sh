@@ -8,6 +8,8 @@ command -v mpirun >/dev/null || { echo "skipped: no mpirun in PATH; run: tools/i
 # short path.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none TMPDIR=/tmp HOME="${HOME:-$TEST_TMPDIR}"
+# Whole stacks, so that what the MPI library leaks is known by its name.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-}:fast_unwind_on_malloc=0"
 export LSAN_OPTIONS="suppressions=$PWD/tests/comm/openmpi.supp:print_suppressions=0"
 out=$TEST_TMPDIR/out
 fail() { cat "$out" "$out.err"; echo "$*"; exit 1; }
