@@ -55,6 +55,7 @@ class Planner {
 
   // -- planner_order.cc --
   bool owns(int32_t stage) const { return !strategies_ || graph_.stages() == 1 || strategies_->owns(stage); }
+  bool runs(const Node& node) const;
   bool merged() const { return graph_.stages() == 1; } // one segment does all of a micro-batch
   void make_segments();
   int32_t segment_of(int32_t stage, Part part) const;
@@ -95,7 +96,7 @@ class Planner {
 
   // -- planner_emit.cc --
   Location location(size_t storage) const;
-  Location location_of(ValueId value) const { return location(storage_of_.at(value)); }
+  Location location_of(ValueId value) const;
   Action run_action(const Item& item, const OpRequest& request, const KernelChain::Choice& choice, size_t extra_input);
   static Action copy_action(Location from, Location to, uint64_t bytes);
   Action add_action(ValueId like, Location a, Location b, Location sum);
@@ -129,7 +130,7 @@ class Planner {
   std::map<ValueId, int32_t> last_use_;
   std::map<NodeId, size_t> item_of_; // of a node that this rank runs; of a transfer the item that makes its output
   std::map<ValueId, std::vector<size_t>> readers_; // items, in order
-  std::map<int32_t, size_t> workspaces_; // by position
+  std::map<int32_t, size_t> workspaces_;           // by position
   std::map<std::string, Pack> packs_;
   std::vector<std::string> pack_order_;
   std::map<int32_t, uint64_t> slot_offset_, slot_stride_; // by stage

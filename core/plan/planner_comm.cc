@@ -22,7 +22,7 @@ void add(std::vector<uint32_t>& to, const std::vector<uint32_t>& from) {
 } // namespace
 
 bool Planner::is_communication(const std::string& op) {
-  static const std::set<std::string> ops = {"all_reduce",  "all_gather", "reduce_scatter", "flat_gather",
+  static const std::set<std::string> ops = {"all_reduce",   "all_gather", "reduce_scatter", "flat_gather",
                                             "flat_scatter", "transfer",   "add_stages"};
   return ops.count(op) != 0;
 }

@@ -13,6 +13,13 @@ Location Planner::location(size_t storage) const {
   return {Location::kArena, slot_offset_.at(s.stage) + s.interval.offset, slot_stride_.at(s.stage)};
 }
 
+Location Planner::location_of(ValueId value) const {
+  const auto found = storage_of_.find(value);
+  KM_CHECK(found != storage_of_.end(), "%" + std::to_string(value) + " (" + graph_.value(value).name + ", stage " +
+                                           std::to_string(graph_.value(value).stage) + ") has a place on this rank");
+  return location(found->second);
+}
+
 Segment& Planner::segment_of(const Item& item) {
   if (item.segment != kAnySegment) return plan_.body[static_cast<size_t>(item.segment)];
   return item.position < pack_position_ ? plan_.head : plan_.tail;

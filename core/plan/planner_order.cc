@@ -17,9 +17,8 @@ void Planner::make_segments() {
     plan_.body.push_back({});
     return;
   }
-  const bool training =
-      std::any_of(graph_.order().begin(), graph_.order().end(),
-                  [this](NodeId id) { return graph_.node(id).part != Part::kForward; });
+  const bool training = std::any_of(graph_.order().begin(), graph_.order().end(),
+                                    [this](NodeId id) { return graph_.node(id).part != Part::kForward; });
   const std::vector<PartEntry> entries =
       strategies_->schedule(graph_.stages(), options_.micro_batches, training, strategies_->pipeline_coordinate());
   const bool split =
@@ -37,6 +36,15 @@ void Planner::make_segments() {
     }
     plan_.slots[stage] = most;
   }
+}
+
+// A sum over some stages is made on each of them.
+bool Planner::runs(const Node& node) const {
+  const auto list = node.op == "add_stages" ? node.attributes.find("stages") : node.attributes.end();
+  if (list == node.attributes.end()) return owns(node.stage);
+  const std::vector<int64_t>& stages = std::get<std::vector<int64_t>>(list->second);
+  return stages.empty() ||
+         std::any_of(stages.begin(), stages.end(), [this](int64_t s) { return owns(static_cast<int32_t>(s)); });
 }
 
 int32_t Planner::segment_of(int32_t stage, Part part) const {
@@ -67,7 +75,8 @@ void Planner::add_item(const Node& node, Phase phase, int32_t segment, Item::Rol
 // A sum over the ranks of one stage in the tail that reads nothing but sums over micro-batches: it may begin as soon as
 // those are complete. What crosses stages stays in the tail, where all ranks come to it in one order.
 bool Planner::can_hoist(const Node& node) const {
-  if (node.phase != Phase::kTail || (node.op != "all_reduce" && node.op != "flat_scatter" && node.op != "reduce_scatter"))
+  if (node.phase != Phase::kTail ||
+      (node.op != "all_reduce" && node.op != "flat_scatter" && node.op != "reduce_scatter"))
     return false;
   return std::all_of(node.inputs.begin(), node.inputs.end(), [this, &node](ValueId in) {
     const NodeId producer = graph_.value(in).producer;
@@ -81,7 +90,7 @@ void Planner::order_nodes() {
   std::map<NodeId, size_t> missing;
   for (NodeId id : graph_.order()) {
     const Node& node = graph_.node(id);
-    if (!owns(node.stage) || !can_hoist(node)) continue;
+    if (!runs(node) || !can_hoist(node)) continue;
     for (ValueId in : node.inputs) waiting[graph_.value(in).producer].push_back(id);
     missing[id] = node.inputs.size();
   }
@@ -100,7 +109,7 @@ void Planner::order_nodes() {
 
   for (NodeId id : graph_.order()) {
     const Node& node = graph_.node(id);
-    if (node.phase == Phase::kHead && owns(node.stage)) add_item(node, Phase::kHead, kAnySegment, role_of(node));
+    if (node.phase == Phase::kHead && runs(node)) add_item(node, Phase::kHead, kAnySegment, role_of(node));
   }
   pack_position_ = static_cast<int32_t>(items_.size());
   body_begin_ = pack_position_ + 1;
@@ -113,13 +122,13 @@ void Planner::order_nodes() {
     }
     for (NodeId id : graph_.order()) {
       const Node& node = graph_.node(id);
-      if (node.phase == Phase::kBody && owns(node.stage) && segment_of(node.stage, node.part) == s) add_body(node, s);
+      if (node.phase == Phase::kBody && runs(node) && segment_of(node.stage, node.part) == s) add_body(node, s);
     }
   }
   body_end_ = static_cast<int32_t>(items_.size()); // the position of the last item of the body
   for (NodeId id : graph_.order()) {
     const Node& node = graph_.node(id);
-    if (node.phase == Phase::kTail && owns(node.stage) && !missing.count(id))
+    if (node.phase == Phase::kTail && runs(node) && !missing.count(id))
       add_item(node, Phase::kTail, kAnySegment, role_of(node));
   }
   end_ = static_cast<int32_t>(items_.size()) + 1;

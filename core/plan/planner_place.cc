@@ -56,7 +56,8 @@ void Planner::accumulators() {
     Item* first = nullptr;
     while (true) {
       Item* p = producer_item(current);
-      if (!p || graph_.users(current).size() != 1 || p->segment != item.segment || p->role != Item::Role::kKernel) break;
+      if (!p || graph_.users(current).size() != 1 || p->segment != item.segment || p->role != Item::Role::kKernel)
+        break;
       in_place.push_back(current);
       const size_t addend = addend_index(*p->node, output_index(*p->node, current));
       if (addend == kNone) {
@@ -99,7 +100,8 @@ void Planner::assigns() {
     const ValueId state = item.node->inputs[0], value = item.node->inputs[1];
     if (storage_of_.count(value)) continue;
     const Item* p = producer_item(value);
-    if (!p || p->role != Item::Role::kKernel || p->segment != item.segment || p->node->phase != item.node->phase) continue;
+    if (!p || p->role != Item::Role::kKernel || p->segment != item.segment || p->node->phase != item.node->phase)
+      continue;
     const uint32_t mask = p->choice.support.in_place[output_index(*p->node, value)];
     bool can = false;
     for (size_t i = 0; i < p->node->inputs.size(); ++i) can |= p->node->inputs[i] == state && (mask >> i & 1);
@@ -131,9 +133,8 @@ bool Planner::crosses_segments(ValueId value) const {
 
 bool Planner::is_sent(ValueId value) const {
   const auto found = readers_.find(value);
-  return found != readers_.end() &&
-         std::any_of(found->second.begin(), found->second.end(),
-                     [&](size_t i) { return items_[i].role == Item::Role::kSend; });
+  return found != readers_.end() && std::any_of(found->second.begin(), found->second.end(),
+                                                [&](size_t i) { return items_[i].role == Item::Role::kSend; });
 }
 
 // The last position of the stage that a segment belongs to: where the slot of a micro-batch is done with.
@@ -240,8 +241,8 @@ std::string Planner::pack_key(const KernelChain::Choice& choice, ValueId value, 
 void Planner::place_workspaces() {
   for (const Item& item : items_) {
     if (item.role != Item::Role::kKernel) continue;
-    const uint64_t bytes = std::max(item.choice.support.workspace_bytes,
-                                    item.next_request ? item.next_choice.support.workspace_bytes : 0);
+    const uint64_t bytes =
+        std::max(item.choice.support.workspace_bytes, item.next_request ? item.next_choice.support.workspace_bytes : 0);
     if (bytes == 0) continue;
     Storage s;
     s.purpose = "workspace";
@@ -274,8 +275,9 @@ void Planner::memory_rows() {
   std::map<std::string, uint64_t> rows;
   for (const Leaf& leaf : plan_.leaves) {
     const char* what = leaf.kind == ValueKind::kParameter ? "parameters"
-                       : leaf.kind == ValueKind::kState   ? (graph_.value(leaf.value).owner ? "optimizer states" : "caches")
-                                                          : "inputs and scalars";
+                       : leaf.kind == ValueKind::kState
+                           ? (graph_.value(leaf.value).owner ? "optimizer states" : "caches")
+                           : "inputs and scalars";
     rows[what] += leaf.type.bytes();
   }
   std::vector<uint64_t> live(static_cast<size_t>(end_) + 2, 0);

@@ -40,9 +40,9 @@ std::vector<ScheduleEntry> make_schedule(const Plan& plan, int32_t micro_batches
     int32_t stages = 0;
     for (const Segment& s : plan.body) training |= s.part != Part::kForward;
     stages = plan.stages;
-    std::map<int32_t, std::set<int32_t>> free; // by stage
+    std::map<int32_t, std::set<int32_t>> free;                               // by stage
     std::map<std::pair<int32_t, int32_t>, std::pair<int32_t, int32_t>> held; // (stage, micro): slot, parts done
-    std::map<int32_t, int32_t> runs; // by segment
+    std::map<int32_t, int32_t> runs;                                         // by segment
     std::vector<PartEntry> entries =
         strategies->schedule(stages, micro_batches, training, strategies->pipeline_coordinate());
     // The plan may keep them apart because a step of more micro-batches has to.
@@ -69,7 +69,8 @@ std::vector<ScheduleEntry> make_schedule(const Plan& plan, int32_t micro_batches
         if (slots.empty() && runs[segment] == 0)
           for (int32_t i = 0; i < plan.slots_of(e.stage); ++i) slots.insert(i);
         if (held.count(key) || slots.empty())
-          throw Error("schedule", name_of(e) + ": " + (held.count(key) ? "twice" : "more at once than was planned for"));
+          throw Error("schedule",
+                      name_of(e) + ": " + (held.count(key) ? "twice" : "more at once than was planned for"));
         entry.slot = *slots.begin();
         entry.opens = true;
         slots.erase(slots.begin());

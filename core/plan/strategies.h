@@ -39,7 +39,9 @@ class Strategies {
   // The axis of the strategy that gives stages; -1: none.
   int32_t pipeline_axis() const { return pipeline_axis_; }
   // Its coordinate: stage s belongs to the rank whose coordinate is s mod degree. 0 and 1 without a pipeline.
-  int64_t pipeline_coordinate() const { return pipeline_axis_ < 0 ? 0 : axes_[static_cast<size_t>(pipeline_axis_)].coordinate; }
+  int64_t pipeline_coordinate() const {
+    return pipeline_axis_ < 0 ? 0 : axes_[static_cast<size_t>(pipeline_axis_)].coordinate;
+  }
   int64_t pipeline_degree() const { return pipeline_axis_ < 0 ? 1 : axes_[static_cast<size_t>(pipeline_axis_)].degree; }
   bool owns(int32_t stage) const { return stage == kEveryStage || stage % pipeline_degree() == pipeline_coordinate(); }
   // "tensor 2 x pipeline 2 x data 2"; empty on one rank.

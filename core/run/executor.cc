@@ -230,7 +230,14 @@ km_status Executor::run_steps(const std::vector<Step>& steps, const ScheduleEntr
 
 km_status Executor::run_entry(const ScheduleEntry& entry) {
   if (entry.phase == Phase::kHead) return run_steps(head_, entry);
-  if (entry.phase == Phase::kTail) return run_steps(tail_, entry);
+  if (entry.phase == Phase::kTail) {
+    // The tail may lie where the slots were: what is being sent out of them has to be gone.
+    for (const std::vector<uint32_t>& sends : sends_)
+      for (uint32_t id : sends)
+        for (size_t slot = 0; slot < slots_; ++slot)
+          if (const km_status status = await(ticket(id, static_cast<int32_t>(slot))); status != KM_OK) return status;
+    return run_steps(tail_, entry);
+  }
   const size_t segment = static_cast<size_t>(entry.segment);
   if (entry.opens) {
     for (uint32_t id : sends_[segment])

@@ -20,9 +20,9 @@ class Elements {
       row_ *= box_[d];
       if (box_[d] != logical_[d]) {
         cut_ = d;
+        whole_ = false;
         break;
       }
-      whole_ = d == 0;
     }
   }
   int64_t operator()(int64_t e) const {

@@ -12,7 +12,8 @@ namespace kumiki {
 namespace {
 
 // One rank of several, from its configuration to its end.
-int run_rank(const std::string& config_path, const std::vector<std::string>& sets, const RankBody& body, bool own_process) {
+int run_rank(const std::string& config_path, const std::vector<std::string>& sets, const RankBody& body,
+             bool own_process) {
   const Config config = Config::load(config_path, sets);
   Registry registry(config);
   Host host;

@@ -95,12 +95,12 @@ def read_tensors(folder):
     return values
 
 
-def whole(folder, name):
+def whole(folder, name, *more, sets=()):
     """The tensors of the last checkpoint of a run, through one rank that loads and saves them."""
     copy = name + "-whole"
     shutil.rmtree(folder.file(f"runs/{copy}"), ignore_errors=True)
     shutil.copytree(folder.file(f"runs/{name}"), folder.file(f"runs/{copy}"))
-    folder.train(copy, "--resume")
+    folder.train(copy, "--resume", *more, sets=sets)
     return read_tensors(folder.checkpoints(copy)[-1])
 
 
@@ -112,10 +112,10 @@ def norm(a):
     return math.sqrt(sum(x * x for x in a))
 
 
-def same_training(folder, name, one, losses, tolerance, what):
+def same_training(folder, name, one, losses, tolerance, sets, what):
     for step, loss in folder.losses(name).items():
         check(abs(loss - losses[step]) <= 1e-5 * abs(losses[step]), f"{what}: loss of step {step}: {loss}, {losses[step]}")
-    tensors = whole(folder, name)
+    tensors = whole(folder, name, sets=sets)
     check(tensors.keys() == one.keys(), f"{what}: other tensors")
     for tensor, values in one.items():
         if "attention.key.bias" in tensor:
@@ -137,7 +137,7 @@ def every_layout_trains_alike(model, optimizer, tolerance):
         for layout_name, layout_sets in chosen().items():
             try:
                 f.train(name_of(layout_name), sets=[*sets, *layout_sets])
-                same_training(f, name_of(layout_name), one, losses, tolerance, layout_name)
+                same_training(f, name_of(layout_name), one, losses, tolerance, sets, layout_name)
             except Exception as error:  # all layouts are tried
                 failures.append(f"{layout_name}: {error}")
         check(not failures, f"{model}:\n" + "\n".join(failures))
@@ -158,25 +158,17 @@ def checkpoints_load_under_any_layout():
         for source, source_sets in layouts.items():
             f.train(name_of(source), "--steps", "2", sets=source_sets)
         for source in layouts:
-            saved = whole_of(f, name_of(source))
+            saved = whole(f, name_of(source), "--steps", "2")
             for target, target_sets in layouts.items():
                 # Loaded, saved again under the other layout, and brought together by one rank: the same bits.
                 copy = "copy"
                 shutil.rmtree(f.file(f"runs/{copy}"), ignore_errors=True)
                 shutil.copytree(f.file(f"runs/{name_of(source)}"), f.file(f"runs/{copy}"))
                 f.train(copy, "--resume", "--steps", "2", sets=target_sets)
-                again = whole_of(f, copy)
+                again = whole(f, copy, "--steps", "2")
                 check(again.keys() == saved.keys(), f"{source} -> {target}: other tensors")
                 for tensor in saved:
                     check(again[tensor] == saved[tensor], f"{source} -> {target}: {tensor} differs")
-
-
-def whole_of(folder, name):
-    copy = name + "-whole"
-    shutil.rmtree(folder.file(f"runs/{copy}"), ignore_errors=True)
-    shutil.copytree(folder.file(f"runs/{name}"), folder.file(f"runs/{copy}"))
-    folder.train(copy, "--resume", "--steps", "2")
-    return read_tensors(folder.checkpoints(copy)[-1])
 
 
 def the_same_layout_twice_gives_the_same_bits():
