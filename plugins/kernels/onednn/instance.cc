@@ -1,6 +1,5 @@
 #include "instance.h"
 
-#include <exception>
 #include <mutex>
 #include <set>
 
@@ -15,37 +14,19 @@ namespace kumiki::onednn {
 SingleThread::SingleThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
 SingleThread::~SingleThread() { omp_set_num_threads(before_); }
 
-void Instance::run(uint32_t tasks, const std::function<void(uint32_t, uint32_t)>& task) const {
-  /* Nothing may be thrown through the pool, which is the core's: the first exception waits here. */
-  struct Context {
-    const std::function<void(uint32_t, uint32_t)>& task;
-    std::mutex mutex;
-    std::exception_ptr thrown;
-  } context{task, {}, {}};
-  parallel->run(
-      host, tasks,
-      [](void* pointer, uint32_t number, uint32_t worker) {
-        Context& c = *static_cast<Context*>(pointer);
-        try {
-          SingleThread single;
-          c.task(number, worker);
-        } catch (...) {
-          std::lock_guard lock(c.mutex);
-          if (!c.thrown) c.thrown = std::current_exception();
-        }
-      },
-      &context);
-  if (context.thrown) std::rethrow_exception(context.thrown);
+namespace {
+
+/* oneDNN answers whether it would use bf16 instructions here. */
+bool processor_has_bf16() {
+  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+  return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
 }
 
-dnnl::stream& this_threads_stream(const Instance& instance) {
-  thread_local std::unique_ptr<dnnl::stream> stream;
-  thread_local dnnl_engine_t of = nullptr;
-  if (!stream || of != instance.engine.get()) {
-    stream = std::make_unique<dnnl::stream>(instance.engine);
-    of = instance.engine.get();
-  }
-  return *stream;
+} // namespace
+
+Instance::Instance(const km_host* of, const km_parallel* pool)
+    : host(of), parallel(pool), threads(pool->threads(of)), has_bf16(processor_has_bf16()) {
+  for (uint32_t i = 0; i < threads; ++i) streams.emplace_back(engine);
 }
 
 void Kernel::pack(uint32_t, const void*, void*) { throw std::logic_error("onednn: this kernel packs nothing"); }

@@ -4,11 +4,13 @@
 #ifndef KUMIKI_PLUGINS_KERNELS_ONEDNN_INSTANCE_H
 #define KUMIKI_PLUGINS_KERNELS_ONEDNN_INSTANCE_H
 
-#include <functional>
+#include <exception>
 #include <memory>
+#include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "kumiki/kernels.h"
 #include "kumiki/parallel_for.h"
@@ -18,17 +20,6 @@ namespace kumiki::onednn {
 /* "Not I, ask the next": becomes KM_UNSUPPORTED. */
 struct Unsupported : std::runtime_error {
   using std::runtime_error::runtime_error;
-};
-
-struct Instance {
-  const km_host* host;
-  const km_parallel* parallel;
-  uint32_t threads;
-  bool has_bf16; /* the processor multiplies bf16 (AVX512-BF16 or AMX) */
-  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-
-  /* Runs task(number, worker) for all numbers below `tasks` on the pool, each with oneDNN held to one thread. */
-  void run(uint32_t tasks, const std::function<void(uint32_t task, uint32_t worker)>& task) const;
 };
 
 /* While this lives, oneDNN computes in the calling thread only. Debian's oneDNN takes its number of threads from
@@ -44,8 +35,42 @@ class SingleThread {
   int before_;
 };
 
-/* The stream of the calling thread. */
-dnnl::stream& this_threads_stream(const Instance& instance);
+struct Instance {
+  Instance(const km_host* host, const km_parallel* parallel);
+
+  const km_host* host;
+  const km_parallel* parallel;
+  uint32_t threads;
+  bool has_bf16; /* the processor multiplies bf16 (AVX512-BF16 or AMX) */
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  std::vector<dnnl::stream> streams; /* one for each worker */
+
+  /* Runs task(number, worker) for all numbers below `tasks` on the pool, each with oneDNN held to one thread. Allocates
+   * nothing; the first thing that a task throws is thrown again here. */
+  template <typename Task>
+  void run(uint32_t tasks, const Task& task) const {
+    /* Nothing may be thrown through the pool, which is the core's: the first exception waits here. */
+    struct Context {
+      const Task& task;
+      std::mutex mutex;
+      std::exception_ptr thrown;
+    } context{task, {}, {}};
+    parallel->run(
+        host, tasks,
+        [](void* pointer, uint32_t number, uint32_t worker) {
+          Context& c = *static_cast<Context*>(pointer);
+          try {
+            SingleThread single;
+            c.task(number, worker);
+          } catch (...) {
+            std::lock_guard lock(c.mutex);
+            if (!c.thrown) c.thrown = std::current_exception();
+          }
+        },
+        &context);
+    if (context.thrown) std::rethrow_exception(context.thrown);
+  }
+};
 
 class Kernel {
  public:

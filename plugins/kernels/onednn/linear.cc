@@ -95,7 +95,8 @@ class Linear final : public Kernel {
 
   void pack(uint32_t input, const void* plain, void* packed) override {
     const Product& product = products_.at(input - 1);
-    instance_.run(product.pack_tasks(), [&](uint32_t task, uint32_t) { product.pack_task(task, plain, packed); });
+    instance_.run(product.pack_tasks(),
+                  [&](uint32_t task, uint32_t worker) { product.pack_task(task, worker, plain, packed); });
   }
 
   void run(const km_address* buffers, void* workspace) override {
@@ -104,19 +105,19 @@ class Linear final : public Kernel {
     instance_.run(tasks, [&](uint32_t task, uint32_t worker) {
       uint32_t which = 0;
       while (task >= products_[which].tasks()) task -= products_[which++].tasks();
-      run_one(which, task, buffers, static_cast<char*>(workspace) + worker * scratch_bytes_);
+      run_one(which, task, worker, buffers, static_cast<char*>(workspace) + worker * scratch_bytes_);
     });
   }
 
  private:
-  void run_one(uint32_t which, uint32_t task, const km_address* buffers, void* scratch) const {
+  void run_one(uint32_t which, uint32_t task, uint32_t worker, const km_address* buffers, void* scratch) const {
     const Product& product = products_[which];
     const uint32_t n = static_cast<uint32_t>(products_.size());
     const auto* bias = biases_ ? static_cast<const float*>(pointer(buffers[1 + n + which])) : nullptr;
     const bool plain = activation_ == Activation::kNone;
     void* made = pointer(buffers[n_inputs_ + (plain ? which : 1)]);
     if (accumulate_) bring_addend(product, task, pointer(buffers[n_inputs_ - 1]), made);
-    product.run_task(task, pointer(buffers[0]), pointer(buffers[1 + which]), bias, made, scratch);
+    product.run_task(task, worker, pointer(buffers[0]), pointer(buffers[1 + which]), bias, made, scratch);
     if (plain) return;
     /* The block that was just made is still in the cache. */
     const ProductSizes& s = product.sizes();

@@ -43,17 +43,11 @@ km_status guarded(const km_host* host, const char* what, F&& body) {
 
 Instance& instance_of(void* self) { return *static_cast<Instance*>(self); }
 
-/* oneDNN answers whether it would use bf16 instructions here. */
-bool processor_has_bf16() {
-  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
-  return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
-}
-
 km_status open_component(const km_host* host, const km_options*, void** self) {
   return guarded(host, "open", [&] {
     const auto* parallel = static_cast<const km_parallel*>(host->service(host, KM_PARALLEL_SERVICE));
     if (!parallel) throw Unsupported("the host has no service " KM_PARALLEL_SERVICE);
-    *self = new Instance{host, parallel, parallel->threads(host), processor_has_bf16()};
+    *self = new Instance(host, parallel);
   });
 }
 

@@ -71,10 +71,23 @@ void Product::describe_block(bool last_row, bool last_column, bool pack) {
   scratch_bytes_ = std::max<uint64_t>(scratch_bytes_, round_up(description->scratchpad_desc().get_size(), 256));
 }
 
+dnnl::memory Product::operand(const Desc& desc) const { return dnnl::memory(desc, instance_.engine, nullptr); }
+
 void Product::prepare() {
   SingleThread single;
-  for (auto& row : blocks_)
-    for (Block& block : row) block.primitive = dnnl::matmul(*block.description);
+  for (auto& row : blocks_) {
+    for (Block& block : row) {
+      const dnnl::matmul::primitive_desc& d = *block.description;
+      block.primitive = dnnl::matmul(d);
+      for (uint32_t worker = 0; worker < instance_.threads; ++worker)
+        block.operands.push_back({{{DNNL_ARG_SRC, operand(d.src_desc())},
+                                   {DNNL_ARG_WEIGHTS, operand(d.weights_desc())},
+                                   {DNNL_ARG_DST, operand(d.dst_desc())},
+                                   {DNNL_ARG_SCRATCHPAD, operand(d.scratchpad_desc())},
+                                   {DNNL_ARG_BIAS, sizes_.bias ? operand(d.bias_desc()) : dnnl::memory()}}});
+    }
+  }
+  for (uint32_t task = 0; packs_ && task < pack_tasks(); ++task) packings_.push_back(make_packing(task));
 }
 
 uint64_t Product::packed_stride() const { return round_up(packed_b_[0]->get_size(), 256); }
@@ -99,42 +112,66 @@ uint32_t Product::pack_pieces() const {
   return static_cast<uint32_t>((sizes_.column_block + kPackColumns - 1) / kPackColumns);
 }
 
-void Product::pack_task(uint32_t task, const void* plain, void* packed) const {
+Product::Packing Product::make_packing(uint32_t task) const {
   const uint32_t block = task / pack_pieces();
   const bool last = block + 1 == column_blocks();
   const int64_t columns = columns_of(last), within = task % pack_pieces() * kPackColumns;
-  if (within >= columns) return;
+  Packing packing;
+  if (within >= columns) return packing;
   const int64_t width = std::min(kPackColumns, columns - within), first = block * sizes_.column_block + within;
-  const uint64_t offset =
-      static_cast<uint64_t>(first * (sizes_.transpose_b ? sizes_.ldb : 1)) * element_bytes(sizes_.in);
-  dnnl::memory from(plain_b(width), instance_.engine, const_cast<char*>(static_cast<const char*>(plain) + offset));
-  dnnl::memory to(packed_b_[last]->submemory_desc({sizes_.k, width}, {0, within}), instance_.engine,
-                  static_cast<char*>(packed) + block * packed_stride());
-  dnnl::reorder(from, to).execute(this_threads_stream(instance_), from, to);
+  packing.from_offset = static_cast<uint64_t>(first * (sizes_.transpose_b ? sizes_.ldb : 1)) * element_bytes(sizes_.in);
+  packing.to_offset = block * packed_stride();
+  packing.from = operand(plain_b(width));
+  packing.to = operand(packed_b_[last]->submemory_desc({sizes_.k, width}, {0, within}));
+  packing.primitive = dnnl::reorder(packing.from, packing.to);
+  return packing;
 }
 
-void Product::run_task(uint32_t task, const void* a, const void* b, const float* bias, void* c, void* scratch) const {
+namespace {
+
+void* moved(const void* base, uint64_t bytes) { return const_cast<char*>(static_cast<const char*>(base) + bytes); }
+
+/* An address that is the same as at the last call is not set again: oneDNN would clear the padding behind it again. */
+void set_address(const dnnl::memory& memory, const void* address) {
+  if (memory.get_data_handle() != address) memory.set_data_handle(const_cast<void*>(address));
+}
+
+/* As dnnl::primitive::execute, which makes a table of its arguments in fresh memory. */
+void execute(const dnnl::primitive& primitive, const dnnl::stream& stream, const dnnl_exec_arg_t* arguments, int n) {
+  dnnl::error::wrap_c_api(dnnl_primitive_execute(primitive.get(), stream.get(), n, arguments),
+                          "could not execute a primitive");
+}
+
+} // namespace
+
+void Product::pack_task(uint32_t task, uint32_t worker, const void* plain, void* packed) const {
+  const Packing& packing = packings_[task];
+  if (!packing.primitive) return;
+  set_address(packing.from, moved(plain, packing.from_offset));
+  set_address(packing.to, moved(packed, packing.to_offset));
+  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, packing.from.get()}, {DNNL_ARG_TO, packing.to.get()}};
+  execute(packing.primitive, instance_.streams[worker], arguments, 2);
+}
+
+void Product::run_task(uint32_t task, uint32_t worker, const void* a, const void* b, const float* bias, void* c,
+                       void* scratch) const {
   const uint32_t row = task % row_blocks(), column = task / row_blocks();
   const bool last_row = row + 1 == row_blocks(), last_column = column + 1 == column_blocks();
   const Block& block = blocks_[last_row][last_column];
   const int64_t i = row * sizes_.row_block, j = column * sizes_.column_block;
   const uint64_t in = element_bytes(sizes_.in), out = element_bytes(sizes_.out);
-  const char* a_at =
-      static_cast<const char*>(a) + static_cast<uint64_t>(i * (sizes_.transpose_a ? 1 : sizes_.lda)) * in;
-  const char* b_at =
-      static_cast<const char*>(b) +
-      (packs_ ? column * packed_stride() : static_cast<uint64_t>(j * (sizes_.transpose_b ? sizes_.ldb : 1)) * in);
-  char* c_at = static_cast<char*>(c) + static_cast<uint64_t>(i * sizes_.ldc + j) * out;
-  const auto memory = [&](const Desc& desc, const void* at) {
-    return dnnl::memory(desc, instance_.engine, const_cast<void*>(at));
-  };
-  const dnnl::matmul::primitive_desc& d = *block.description;
-  std::unordered_map<int, dnnl::memory> arguments = {{DNNL_ARG_SRC, memory(d.src_desc(), a_at)},
-                                                     {DNNL_ARG_WEIGHTS, memory(d.weights_desc(), b_at)},
-                                                     {DNNL_ARG_DST, memory(d.dst_desc(), c_at)},
-                                                     {DNNL_ARG_SCRATCHPAD, memory(d.scratchpad_desc(), scratch)}};
-  if (sizes_.bias) arguments.emplace(DNNL_ARG_BIAS, memory(d.bias_desc(), bias + j));
-  block.primitive.execute(this_threads_stream(instance_), arguments);
+  const Operands& operands = block.operands[worker];
+  set_address(operands[kA].memory, moved(a, static_cast<uint64_t>(i * (sizes_.transpose_a ? 1 : sizes_.lda)) * in));
+  set_address(operands[kB].memory,
+              moved(b, packs_ ? column * packed_stride()
+                              : static_cast<uint64_t>(j * (sizes_.transpose_b ? sizes_.ldb : 1)) * in));
+  set_address(operands[kC].memory, moved(c, static_cast<uint64_t>(i * sizes_.ldc + j) * out));
+  set_address(operands[kScratch].memory, scratch);
+  if (sizes_.bias) set_address(operands[kBias].memory, bias + j);
+  const int n = sizes_.bias ? kOperands : kOperands - 1;
+  dnnl_exec_arg_t arguments[kOperands];
+  for (int k = 0; k < n; ++k) arguments[k] = {operands[k].argument, operands[k].memory.get()};
+  execute(block.primitive, instance_.streams[worker], arguments, n);
 }
 
 } // namespace kumiki::onednn

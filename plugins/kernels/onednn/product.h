@@ -34,6 +34,7 @@ class Product {
   /* Throws Unsupported where oneDNN has no fast primitive. pack: choose the layout of b freely. */
   Product(const Instance& instance, const ProductSizes& sizes, bool pack);
 
+  /* Compiles the primitives, and makes all that pack_task and run_task need, so that these allocate nothing of ours. */
   void prepare();
 
   /* True if a layout other than the plain one was chosen: b must then be packed. */
@@ -41,7 +42,7 @@ class Product {
   uint64_t packed_bytes() const;
   std::string packed_format() const;
   uint32_t pack_tasks() const { return column_blocks() * pack_pieces(); }
-  void pack_task(uint32_t task, const void* plain, void* packed) const;
+  void pack_task(uint32_t task, uint32_t worker, const void* plain, void* packed) const;
 
   /* Scratch memory of one running task. */
   uint64_t scratch_bytes() const { return scratch_bytes_; }
@@ -51,16 +52,34 @@ class Product {
     return static_cast<uint32_t>((sizes_.n + sizes_.column_block - 1) / sizes_.column_block);
   }
   uint32_t tasks() const { return row_blocks() * column_blocks(); }
-  /* Task row_blocks() · column + row. b is packed if packs(). bias may be NULL where sizes.bias is not set. */
-  void run_task(uint32_t task, const void* a, const void* b, const float* bias, void* c, void* scratch) const;
+  /* Task row_blocks() · column + row, by the worker of the pool that calls. b is packed if packs(). bias may be NULL
+   * where sizes.bias is not set. */
+  void run_task(uint32_t task, uint32_t worker, const void* a, const void* b, const float* bias, void* c,
+                void* scratch) const;
 
   const ProductSizes& sizes() const { return sizes_; }
 
  private:
+  /* A primitive's operands, each with the number by which it asks for it; their addresses are set at each call. */
+  struct Operand {
+    int argument = 0;
+    dnnl::memory memory;
+  };
+  enum { kA, kB, kC, kScratch, kBias, kOperands };
+  using Operands = std::array<Operand, kOperands>;
   struct Block {
     std::optional<dnnl::matmul::primitive_desc> description;
     dnnl::matmul primitive;
+    std::vector<Operands> operands; /* of each worker */
   };
+  /* Packing of some columns of b: bytes from the start of plain and packed b to them. */
+  struct Packing {
+    dnnl::reorder primitive;
+    dnnl::memory from, to;
+    uint64_t from_offset = 0, to_offset = 0;
+  };
+  dnnl::memory operand(const dnnl::memory::desc& desc) const;
+  Packing make_packing(uint32_t task) const;
   void describe_block(bool last_row, bool last_column, bool pack);
   int64_t rows_of(bool last) const {
     return last ? sizes_.m - (row_blocks() - 1) * sizes_.row_block : sizes_.row_block;
@@ -76,7 +95,8 @@ class Product {
   ProductSizes sizes_;
   bool packs_ = false;
   uint64_t scratch_bytes_ = 0;
-  std::array<std::array<Block, 2>, 2> blocks_;                /* [last row block][last column block] */
+  std::vector<Packing> packings_;              /* of each pack task; no primitive where it has no column */
+  std::array<std::array<Block, 2>, 2> blocks_; /* [last row block][last column block] */
   std::array<std::optional<dnnl::memory::desc>, 2> packed_b_; /* [last column block] */
 };
 

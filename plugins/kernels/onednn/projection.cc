@@ -187,7 +187,7 @@ class Projection final : public Kernel {
     instance_.run(static_cast<uint32_t>(chunks()), [&](uint32_t chunk, uint32_t worker) {
       const char* w = call.w() + static_cast<uint64_t>(chunk * chunk_ * width_) * bytes_of(type_);
       products(first, chunk)
-          .logits->run_task(0, x, w, nullptr, call.logits() + chunk * chunk_ * rows, scratch(call, worker));
+          .logits->run_task(0, worker, x, w, nullptr, call.logits() + chunk * chunk_ * rows, scratch(call, worker));
     });
   }
 
@@ -238,30 +238,32 @@ class Projection final : public Kernel {
     const uint32_t row_blocks = products(first, 0).d_x->row_blocks();
     instance_.run(row_blocks + static_cast<uint32_t>(chunks()), [&](uint32_t task, uint32_t worker) {
       if (task < row_blocks)
-        make_d_x(call, first, task, scratch(call, worker));
+        make_d_x(call, first, task, worker);
       else
-        make_d_w(call, first, task - row_blocks, scratch(call, worker));
+        make_d_w(call, first, task - row_blocks, worker);
     });
   }
 
-  void make_d_x(const Call& call, int64_t first, uint32_t row_block, void* scratch) const {
+  void make_d_x(const Call& call, int64_t first, uint32_t row_block, uint32_t worker) const {
     const int64_t rows = rows_from(first);
     auto* d_x = static_cast<float*>(pointer(call.buffers[n_inputs_ + 2])) + first * width_;
     for (int64_t c = 0; c < chunks(); ++c) {
       const ChunkProducts& p = products(first, c);
       const bool adds = c > 0 || (accumulate_ >> 2 & 1);
       const char* w = call.w() + static_cast<uint64_t>(c * chunk_ * width_) * bytes_of(type_);
-      (adds ? p.d_x_more : p.d_x)->run_task(row_block, call.d_logits() + c * chunk_ * rows, w, nullptr, d_x, scratch);
+      (adds ? p.d_x_more : p.d_x)
+          ->run_task(row_block, worker, call.d_logits() + c * chunk_ * rows, w, nullptr, d_x, scratch(call, worker));
     }
   }
 
-  void make_d_w(const Call& call, int64_t first, uint32_t chunk, void* scratch) const {
+  void make_d_w(const Call& call, int64_t first, uint32_t chunk, uint32_t worker) const {
     const ChunkProducts& p = products(first, chunk);
     const bool adds = first > 0 || (accumulate_ >> 3 & 1);
     const char* x = call.x() + static_cast<uint64_t>(first * width_) * bytes_of(type_);
     auto* d_w = static_cast<float*>(pointer(call.buffers[n_inputs_ + 3])) + chunk * chunk_ * width_;
     (adds ? p.d_w_more : p.d_w)
-        ->run_task(0, call.d_logits() + chunk * chunk_ * rows_from(first), x, nullptr, d_w, scratch);
+        ->run_task(0, worker, call.d_logits() + chunk * chunk_ * rows_from(first), x, nullptr, d_w,
+                   scratch(call, worker));
   }
 
   const Instance& instance_;
