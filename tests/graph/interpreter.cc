@@ -83,10 +83,22 @@ void Interpreter::fill_leaves() {
   }
 }
 
-void Interpreter::run() {
+void Interpreter::start() {
   buffers_.clear();
   assigned_.clear();
   fill_leaves();
+}
+
+void Interpreter::put(ValueId value, const Numbers& numbers) {
+  const Type& type = graph_.value(value).type;
+  if (numbers.size() != static_cast<size_t>(type.elements()))
+    throw std::runtime_error("numbers do not fill " + to_text(type));
+  buffers_[value].resize(type.bytes());
+  store(type, buffers_[value].data(), numbers);
+}
+
+void Interpreter::run() {
+  start();
   for (const NodeId id : graph_.order()) run_node(graph_.node(id));
 }
 
@@ -95,8 +107,17 @@ void Interpreter::run_node(const Node& node) {
     assigned_[node.inputs[0]] = buffers_.at(node.inputs[1]);
     return;
   }
-  if (node.op == "accumulate") {
+  if (node.op == "accumulate" || node.op == "transfer") {
     buffers_[node.outputs[0]] = buffers_.at(node.inputs[0]);
+    return;
+  }
+  if (node.op == "add_stages") {
+    Numbers sum = get(node.inputs[0]);
+    for (size_t i = 1; i < node.inputs.size(); ++i) {
+      const Numbers more = get(node.inputs[i]);
+      for (size_t e = 0; e < sum.size(); ++e) sum[e] += more[e];
+    }
+    put(node.outputs[0], sum);
     return;
   }
   std::vector<km_tensor> inputs, outputs;

@@ -18,8 +18,14 @@ class Interpreter {
 
   // Of a leaf, by name. Step scalars that are not set are 1 (step, loss_scale, apply …) or 0 (past, micro).
   void set(const std::string& leaf, const Numbers& numbers);
-  // Runs all nodes in order. Throws with the node and the kernel's words where one fails.
+  // Runs all nodes in order. Throws with the node and the kernel's words where one fails. All stages are here: a transfer
+  // is a copy, add_stages a sum. Communication along axes needs other ranks (ranks.h).
   void run();
+  // The same by steps: all leaves, then one node.
+  void start();
+  void step(const Node& node) { run_node(node); }
+  // What a communication op made.
+  void put(ValueId value, const Numbers& numbers);
   Numbers get(ValueId value) const;
   Numbers get_output(const std::string& name) const { return get(graph_.output(name)); }
   // What was assigned to a state or parameter in the last run; empty if nothing.
