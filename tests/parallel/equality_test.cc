@@ -2,7 +2,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "tests/parallel/world.h"
+#include "tests/parallel/specs.h"
 
 namespace kumiki::test {
 namespace {
@@ -11,26 +11,6 @@ constexpr int64_t kSamples = 8; // of one step
 constexpr int kSteps = 3;
 // f32 everywhere, sums in double inside the kernels: what is left is the order of sums between kernels.
 constexpr double kTolerance = 1e-5;
-
-ModelSpec gpt() {
-  return {"gpt",
-          {{"layers", "4"}, {"width", "16"}, {"heads", "4"}, {"feed_forward", "22"}, {"dropout", "0.1"}},
-          11, // rows of the vocabulary: no degree divides them
-          8,
-          1};
-}
-ModelSpec llama(bool tied) {
-  return {"llama",
-          {{"layers", "4"},
-           {"width", "16"},
-           {"heads", "4"},
-           {"key_heads", "2"},
-           {"feed_forward", "22"},
-           {"tied", tied ? "true" : "false"}},
-          11,
-          8,
-          1};
-}
 
 struct Results {
   std::vector<double> loss, norm;
@@ -80,40 +60,6 @@ void check_layouts(const ModelSpec& model, Update update, const std::vector<Layo
   }
 }
 
-Layout tensor(int64_t degree, bool sequence = false) {
-  Layout layout;
-  layout.tensor = degree;
-  layout.sequence = sequence;
-  return layout;
-}
-Layout data(int64_t degree, int64_t zero) {
-  Layout layout;
-  layout.data = degree;
-  layout.zero = zero;
-  return layout;
-}
-Layout pipeline(int64_t degree, const std::string& schedule, int64_t chunks = 0) {
-  Layout layout;
-  layout.pipeline = degree;
-  layout.schedule = schedule;
-  layout.chunks = chunks;
-  return layout;
-}
-Layout recompute(const std::string& mode, int64_t layers = 0) {
-  Layout layout;
-  layout.recompute = mode;
-  layout.recompute_layers = layers;
-  return layout;
-}
-// Both together; what b leaves at one is a's.
-Layout with(Layout a, const Layout& b) {
-  if (b.tensor > 1) a.tensor = b.tensor, a.sequence = b.sequence;
-  if (b.pipeline > 1) a.pipeline = b.pipeline, a.schedule = b.schedule, a.chunks = b.chunks;
-  if (b.data > 1) a.data = b.data, a.zero = b.zero;
-  if (!b.recompute.empty()) a.recompute = b.recompute;
-  return a;
-}
-
 std::vector<ModelSpec> models() { return {gpt(), llama(false), llama(true)}; }
 
 } // namespace
@@ -158,7 +104,8 @@ TEST_CASE("recomputation changes no bit") {
 TEST_CASE("each pair of strategies equals one rank") {
   const std::vector<Layout> tensors = {tensor(2), tensor(2, true)};
   const std::vector<Layout> datas = {data(2, 0), data(2, 1), data(2, 2), data(2, 3)};
-  const std::vector<Layout> pipelines = {pipeline(2, "1f1b"), pipeline(2, "interleaved", 2), pipeline(2, "zero_bubble")};
+  const std::vector<Layout> pipelines = {pipeline(2, "1f1b"), pipeline(2, "interleaved", 2),
+                                         pipeline(2, "zero_bubble")};
   std::vector<Layout> layouts;
   for (const Layout& t : tensors) {
     for (const Layout& d : datas) layouts.push_back(with(t, d));
@@ -178,8 +125,8 @@ TEST_CASE("each pair of strategies equals one rank") {
 TEST_CASE("tensor, pipeline and data on eight ranks equal one rank") {
   std::vector<Layout> layouts;
   for (int64_t zero = 0; zero <= 3; ++zero)
-    for (const Layout& p : {pipeline(2, "gpipe"), pipeline(2, "1f1b"), pipeline(2, "interleaved", 2),
-                            pipeline(2, "zero_bubble")})
+    for (const Layout& p :
+         {pipeline(2, "gpipe"), pipeline(2, "1f1b"), pipeline(2, "interleaved", 2), pipeline(2, "zero_bubble")})
       layouts.push_back(with(with(tensor(2, zero % 2 == 1), p), data(2, zero)));
   layouts.push_back(with(layouts.back(), recompute("full")));
   layouts.push_back(with(layouts.front(), recompute("selective")));

@@ -248,6 +248,7 @@ void Mesh::rewrite_forward(Graph& graph, const After& after) const {
     const ValueId input = graph.find(name);
     if (input == 0 || graph.value(input).kind != ValueKind::kInput) continue;
     graph.value(input).placements.resize(axes_.size());
+    if (graph.mode() != KM_MODE_TRAIN) continue; // generation: all ranks read the same text
     for (const Placed& placed : strategies_)
       if (placed.axis.degree > 1 && (placed.strategy->table().flags & KM_PARALLEL_BATCH))
         graph.value(input).placements[placed.axis.index] = {Spread::kSharded, 0};

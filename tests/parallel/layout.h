@@ -55,7 +55,7 @@ class Mesh {
 
   const std::vector<Axis>& axes() const { return axes_; }
   int64_t coordinate(const std::string& axis) const; // 0 without such an axis
-  bool owns(int32_t stage) const; // stage s belongs to the coordinate s mod degree of the pipeline
+  bool owns(int32_t stage) const;                    // stage s belongs to the coordinate s mod degree of the pipeline
   // Sets the axes and the placement of the inputs, then calls all strategies; infers and checks after each. `after` (may be
   // empty) sees the graph behind each strategy, before that.
   using After = std::function<void(const std::string& strategy, Graph&)>;

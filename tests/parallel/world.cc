@@ -218,8 +218,8 @@ std::vector<int32_t> batch_of(const std::string& name, int64_t first_sample, con
     const int64_t ignored = static_cast<int64_t>(mixed(sample) % 5); // the first targets: ranks count different tokens
     for (int64_t t = 0; t < shape[1]; ++t) {
       const int64_t at = name == "targets" ? t + 1 : t;
-      const int32_t token = static_cast<int32_t>(mixed(sample * 1000 + static_cast<uint64_t>(at)) %
-                                                 static_cast<uint64_t>(vocabulary));
+      const int32_t token =
+          static_cast<int32_t>(mixed(sample * 1000 + static_cast<uint64_t>(at)) % static_cast<uint64_t>(vocabulary));
       out.push_back(name == "targets" && t < ignored ? -1 : token);
     }
   }
@@ -281,7 +281,8 @@ void World::step() {
   for (const auto& rank : ranks_)
     if (rank->at < rank->list.size())
       waiting += (waiting.empty() ? "" : "; ") + std::string("rank ") + std::to_string(rank->index) + " at " +
-                 to_text(*rank->graph, *rank->list[rank->at].node) + " of micro-batch " + std::to_string(rank->list[rank->at].micro);
+                 to_text(*rank->graph, *rank->list[rank->at].node) + " of micro-batch " +
+                 std::to_string(rank->list[rank->at].micro);
   if (!waiting.empty()) throw std::runtime_error("deadlock: " + waiting);
   for (auto& rank : ranks_)
     for (auto& [id, bytes] : rank->assigned) rank->memory[{id, kOnce}] = std::move(bytes);
@@ -348,8 +349,8 @@ bool World::meet(Rank& rank, const Item& item) {
         same = same && (axis.name == "pipeline" || other->mesh.coordinate(axis.name) == axis.coordinate);
       if (same) receiver = other->index;
     }
-    Meeting& message = meetings_["node " + std::to_string(node.id) + " micro " + std::to_string(item.micro) +
-                                 " to " + std::to_string(receiver)];
+    Meeting& message = meetings_["node " + std::to_string(node.id) + " micro " + std::to_string(item.micro) + " to " +
+                                 std::to_string(receiver)];
     if (item.kind == Item::Kind::kSend) {
       message.message = rank.get(node.inputs[0], item.micro);
       message.sent = true;

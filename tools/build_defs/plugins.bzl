@@ -17,4 +17,5 @@ PLUGINS = [
     "//plugins/optimizers/standard/lion",
     "//plugins/optimizers/standard/muon",
     "//plugins/optimizers/standard/sgd",
+    "//plugins/parallel",
 ]

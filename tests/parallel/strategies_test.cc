@@ -1,0 +1,141 @@
+// What strategies divide, what that saves, and what they refuse.
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "tests/parallel/specs.h"
+
+namespace kumiki::test {
+namespace {
+
+World trained(const ModelSpec& model, const Layout& layout) { return World(model, layout, 8, Update::kAdamw); }
+
+size_t count(const Graph& graph, const std::string& op, Phase phase) {
+  size_t n = 0;
+  for (const NodeId id : graph.order()) n += graph.node(id).op == op && graph.node(id).phase == phase;
+  return n;
+}
+
+std::vector<int64_t> layers_of_stages(const Graph& graph) {
+  std::vector<std::set<int32_t>> layers(static_cast<size_t>(graph.stages()));
+  for (const NodeId id : graph.order()) {
+    const Node& node = graph.node(id);
+    if (node.phase == Phase::kBody && node.part == Part::kForward && node.layer >= 0 && node.op != "transfer")
+      layers[static_cast<size_t>(node.stage)].insert(node.layer);
+  }
+  std::vector<int64_t> counts;
+  for (const auto& of_stage : layers) counts.push_back(static_cast<int64_t>(of_stage.size()));
+  return counts;
+}
+
+} // namespace
+
+TEST_CASE("heads that do not divide are refused, with the degrees that do") {
+  ModelSpec six = gpt();
+  six.options["width"] = "24";
+  six.options["heads"] = "6";
+  CHECK_THROWS_WITH(trained(six, tensor(4)), Catch::Contains("degree 4 does not divide the 6 heads") &&
+                                                 Catch::Contains("degrees that do are 1, 2, 3, 6"));
+  CHECK_THROWS_WITH(trained(llama(true), tensor(4)),
+                    Catch::Contains("4 heads and 2 key heads") && Catch::Contains("degrees that do are 1, 2"));
+}
+
+TEST_CASE("tokens that do not divide are refused with sequence = true, and only then") {
+  ModelSpec nine = gpt();
+  nine.tokens = 9;
+  CHECK_THROWS_WITH(trained(nine, tensor(2, true)),
+                    Catch::Contains("9 tokens") && Catch::Contains("degrees that do are 1, 3, 9"));
+  CHECK_NOTHROW(trained(nine, tensor(2)));
+}
+
+TEST_CASE("more stages than layers are refused, and chunks without interleaved") {
+  CHECK_THROWS_WITH(trained(gpt(), pipeline(8, "1f1b")), Catch::Contains("8 stages") && Catch::Contains("has 4"));
+  CHECK_THROWS_WITH(trained(gpt(), pipeline(2, "1f1b", 2)), Catch::Contains("chunks = 2"));
+  CHECK_THROWS_WITH(trained(gpt(), pipeline(2, "interleaved", 1)), Catch::Contains("chunks = 1"));
+}
+
+TEST_CASE("tensor parallelism costs two sums forward and two backward in each layer") {
+  const World world = trained(gpt(), tensor(2));
+  // Four layers; the embedding's; two of the loss (maximum; sums), and backward the sum before the head.
+  CHECK(count(world.graph(0), "all_reduce", Phase::kBody) == 4 * 4 + 1 + 2 + 1);
+  const World divided = trained(gpt(), tensor(2, true));
+  CHECK(count(divided.graph(0), "reduce_scatter", Phase::kBody) == 4 * 4 + 1 + 1);
+  // Gathers: two forward, two backward for the derivatives of the sums, two again for the gradients of weights.
+  CHECK(count(divided.graph(0), "all_gather", Phase::kBody) == 4 * 6 + 1 + 1 + 1);
+}
+
+TEST_CASE("each level of ZeRO divides what it says") {
+  const int64_t whole = trained(gpt(), data(2, 0)).stored_bytes(0);
+  for (int64_t zero = 1; zero <= 3; ++zero) {
+    const World world = trained(gpt(), data(2, zero));
+    CHECK(world.stored_bytes(0) + world.stored_bytes(1) == whole); // no parameter here is too small
+    const Graph& graph = world.graph(0);
+    CHECK((count(graph, "flat_gather", Phase::kHead) > 0) == (zero < 3));
+    CHECK((count(graph, "flat_gather", Phase::kBody) > 0) == (zero == 3));
+    CHECK((count(graph, "flat_scatter", Phase::kTail) > 0) == (zero == 1));
+    CHECK((count(graph, "flat_scatter", Phase::kBody) > 0) == (zero >= 2));
+  }
+}
+
+TEST_CASE("gradients are reduced in buckets of so many bytes, in the order in which backward makes them") {
+  Layout layout = data(2, 0);
+  layout.bucket = int64_t{1} << 30;
+  const World large = trained(gpt(), layout);
+  layout.bucket = 1;
+  const World small = trained(gpt(), layout);
+  const size_t parameters = large.graph(0).parameters().size();
+  const auto sums = [](const World& world) { // of gradients
+    std::set<NodeId> nodes;
+    for (const auto& [parameter, gradient] : world.graph(0).gradients())
+      nodes.insert(world.graph(0).value(gradient).producer);
+    return nodes.size();
+  };
+  CHECK(sums(small) == parameters);
+  CHECK(sums(large) == (parameters + KM_MAX_OUTPUTS - 1) / KM_MAX_OUTPUTS);
+  const Graph& graph = large.graph(0);
+  NodeId last = 0;
+  for (const NodeId id : graph.order()) {
+    const Node& node = graph.node(id);
+    if (node.op != "all_reduce" || node.phase != Phase::kTail || node.origin != "parallel data") continue;
+    for (const ValueId input : node.inputs) {
+      const NodeId made = graph.value(input).producer;
+      if (last) CHECK(graph.precedes(last, made));
+      last = made;
+    }
+  }
+  CHECK(last != 0);
+}
+
+TEST_CASE("recomputation keeps less: selective without attention, full without what lies inside the layers") {
+  const int64_t all = trained(gpt(), {}).kept_bytes(0),
+                selective = trained(gpt(), recompute("selective")).kept_bytes(0),
+                full = trained(gpt(), recompute("full")).kept_bytes(0),
+                half = trained(gpt(), recompute("full", 2)).kept_bytes(0);
+  CHECK(trained(gpt(), recompute("none")).kept_bytes(0) == all);
+  CHECK(selective < all);
+  CHECK(full < half);
+  CHECK(half < all);
+  CHECK(full < all / 2);
+}
+
+TEST_CASE("sequence parallelism keeps less than tensor parallelism alone") {
+  CHECK(trained(gpt(), tensor(2, true)).kept_bytes(0) < trained(gpt(), tensor(2)).kept_bytes(0));
+}
+
+TEST_CASE("stages cost about the same: even where layers are all there is, fewer layers beside a large head") {
+  ModelSpec model = llama(false);
+  model.options["layers"] = "8";
+  CHECK(layers_of_stages(trained(model, pipeline(4, "1f1b")).graph(0)) == std::vector<int64_t>{2, 2, 2, 2});
+  CHECK(layers_of_stages(trained(model, pipeline(2, "interleaved", 2)).graph(0)) == std::vector<int64_t>{2, 2, 2, 2});
+  model.vocabulary = 1000;
+  const std::vector<int64_t> uneven = layers_of_stages(trained(model, pipeline(2, "1f1b")).graph(0));
+  CHECK(uneven[0] + uneven[1] == 8);
+  CHECK(uneven[0] > uneven[1]);
+}
+
+TEST_CASE("a value goes from stage to stage once, however many read it there") {
+  const World world = trained(gpt(), pipeline(4, "1f1b"));
+  CHECK(count(world.graph(0), "transfer", Phase::kBody) == 3 * 2);   // three cuts, there and back
+  CHECK(count(world.graph(0), "add_stages", Phase::kTail) == 1 + 3); // the tied embedding; loss, tokens, norm
+}
+
+} // namespace kumiki::test
