@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#include <sys/prctl.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -29,6 +30,14 @@ int64_t ranks_of_launcher() {
     if (const char* text = std::getenv(name)) return std::atoll(text);
   if (std::getenv("PMIX_RANK") || std::getenv("PMI_RANK")) return 2; // more than one, as far as this one knows
   return 1;
+}
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
 }
 
 const char* op_name(uint32_t op) {
@@ -85,10 +94,13 @@ Communicator::Communicator(Host& host, const CommChoice& choice) : host_(host), 
     std::vector<uint32_t> ranks(place_.size);
     std::iota(ranks.begin(), ranks.end(), 0u);
     all_ = group(ranks);
+    // Beside the rank's own thread, which sleeps while it waits for messages: there it takes nothing from other ranks.
+    const std::vector<int> cores = cores_of_rank(place_.local_rank, place_.local_size);
+    crowded_ = cores.empty();
+    if (!crowded_) on_thread([&] { run_on_core(cores[0]); });
   } catch (...) {
     stop_ = true;
-    wake_.fetch_add(1);
-    wake_.notify_all();
+    work_bell_.ring();
     thread_.join();
     throw;
   }
@@ -103,18 +115,17 @@ Communicator::~Communicator() {
     }
   }
   stop_ = true;
-  wake_.fetch_add(1);
-  wake_.notify_all();
+  work_bell_.ring();
   thread_.join();
 }
 
 // ---- the communication thread ---------------------------------------------------------------------------------------
 
 void Communicator::work() {
-  uint32_t seen = 0;
-  uint32_t idle = 0; // rounds in which nothing moved
+  prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0); // the sleeps below are short
+  uint32_t idle = 0;                       // rounds in which nothing moved
   for (;;) {
-    const uint32_t wake = wake_.load(std::memory_order_acquire);
+    const uint32_t seen = work_bell_.count();
     bool moved = run_calls();
     const uint64_t before = taken_;
     start_new();
@@ -123,23 +134,18 @@ void Communicator::work() {
     if (stop_.load()) return;
     if (moved) {
       idle = 0;
-      continue;
+    } else if (active_.empty()) {
+      work_bell_.wait(seen, 1000000);
+    } else if (++idle < 100 && !crowded_) {
+      pause();
+    } else if (crowded_) {
+      work_bell_.wait(seen, std::min(idle, 50u)); // more ranks than cores: whoever can go on should
+    } else if (waiting_.load(std::memory_order_relaxed)) {
+      pause(); // the rank's core is free until a message is complete
+    } else {
+      // The rank computes, perhaps on this core: the longer nothing moves, the longer the sleep.
+      work_bell_.wait(seen, std::min(idle - 90, 100u));
     }
-    if (active_.empty()) {
-      seen = wake;
-      if (wake_.load(std::memory_order_acquire) == seen) wake_.wait(seen);
-      continue;
-    }
-    // Others compute on these cores: the longer nothing moves, the longer the sleep.
-    ++idle;
-    if (idle < 32)
-#if defined(__x86_64__)
-      _mm_pause();
-#else
-      std::this_thread::yield();
-#endif
-    else
-      std::this_thread::sleep_for(std::chrono::microseconds(std::min(idle - 31, 50u)));
   }
 }
 
@@ -153,7 +159,7 @@ bool Communicator::run_calls() {
     call_error_ = std::current_exception();
   }
   call_.store(nullptr, std::memory_order_release);
-  call_.notify_all();
+  done_bell_.ring();
   return true;
 }
 
@@ -166,8 +172,7 @@ void Communicator::start_new() {
     if (status != KM_OK) {
       fail(status, *message);
       done_[taken_ % kRing].store(1, std::memory_order_release);
-      completions_.fetch_add(1, std::memory_order_release);
-      completions_.notify_all();
+      done_bell_.ring();
       continue;
     }
     active_.push_back(entry);
@@ -190,10 +195,7 @@ bool Communicator::test_all() {
     active_numbers_.erase(active_numbers_.begin() + static_cast<std::ptrdiff_t>(i));
     moved = true;
   }
-  if (moved) {
-    completions_.fetch_add(1, std::memory_order_release);
-    completions_.notify_all();
-  }
+  if (moved) done_bell_.ring();
   return moved;
 }
 
@@ -220,9 +222,12 @@ std::string Communicator::describe(const km_message& message) const {
 
 void Communicator::on_thread(const std::function<void()>& call) {
   call_.store(&call, std::memory_order_release);
-  wake_.fetch_add(1, std::memory_order_release);
-  wake_.notify_all();
-  while (call_.load(std::memory_order_acquire) == &call) call_.wait(&call, std::memory_order_acquire);
+  work_bell_.ring();
+  for (;;) {
+    const uint32_t seen = done_bell_.count();
+    if (call_.load(std::memory_order_acquire) != &call) break;
+    done_bell_.wait(seen, 1000000);
+  }
   if (call_error_) std::rethrow_exception(call_error_);
 }
 
@@ -243,8 +248,7 @@ uint64_t Communicator::start(const km_message* message) {
   ring_[number % kRing] = message;
   done_[number % kRing].store(0, std::memory_order_relaxed);
   issued_.store(number + 1, std::memory_order_release);
-  wake_.fetch_add(1, std::memory_order_release);
-  wake_.notify_one();
+  work_bell_.ring();
   return number;
 }
 
@@ -256,29 +260,29 @@ bool Communicator::done(uint64_t number) const {
 km_status Communicator::wait(uint64_t number) {
   if (!done(number)) {
     const auto begin = SteadyClock::now();
-    const auto spin_end = begin + std::chrono::microseconds(50);
+    const auto spin_end = begin + std::chrono::microseconds(20);
+    waiting_.store(true, std::memory_order_relaxed);
     while (!done(number)) {
+      const uint32_t seen = done_bell_.count();
+      if (done(number)) break;
       if (SteadyClock::now() < spin_end) {
-#if defined(__x86_64__)
-        _mm_pause();
-#endif
+        pause();
         continue;
       }
-      const uint32_t seen = completions_.load(std::memory_order_acquire);
-      if (done(number)) break;
-      // A futex without a time limit cannot tell that a rank is gone; the communication thread looks at the clock for us.
-      std::this_thread::sleep_for(std::chrono::microseconds(20));
-      if (completions_.load(std::memory_order_acquire) == seen && seconds_since(begin) > time_limit_) {
-        const km_message& message = *ring_[number % kRing];
-        abort(kStuckExit, "step " + std::to_string(step_.load()) + ": message " + std::to_string(number) + ", " +
-                              describe(message) + ", is not complete after " +
-                              std::to_string(static_cast<int64_t>(time_limit_)) +
-                              " s: a rank of the group is stopped or gone");
-      }
+      done_bell_.wait(seen, 100000);
+      if (seconds_since(begin) > time_limit_ && !done(number)) give_up(number);
     }
+    waiting_.store(false, std::memory_order_relaxed);
     waited_ += seconds_since(begin);
   }
   return failed_.load(std::memory_order_acquire) ? status_ : KM_OK;
+}
+
+void Communicator::give_up(uint64_t number) {
+  abort(kStuckExit, "step " + std::to_string(step_.load()) + ": message " + std::to_string(number) + ", " +
+                        describe(*ring_[number % kRing]) + ", is not complete after " +
+                        std::to_string(static_cast<int64_t>(time_limit_)) +
+                        " s: a rank of the group is stopped or gone");
 }
 
 std::string Communicator::error() const { return failed_.load(std::memory_order_acquire) ? error_ : ""; }

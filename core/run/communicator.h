@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/base/doorbell.h"
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
 #include "kumiki/comm.h"
@@ -79,6 +80,7 @@ class Communicator {
   void on_thread(const std::function<void()>& call);
   std::string describe(const km_message& message) const;
   void wait_all(const km_message& message);
+  [[noreturn]] void give_up(uint64_t number);
 
   Host& host_;
   const CommChoice choice_;
@@ -97,9 +99,11 @@ class Communicator {
   std::vector<Entry> active_; // of the communication thread
   std::vector<uint64_t> active_numbers_;
   alignas(64) std::atomic<uint64_t> issued_{0}; // messages handed over
-  std::atomic<uint32_t> wake_{0};               // raised with each message and call
-  alignas(64) std::atomic<uint32_t> completions_{0};
-  uint64_t taken_ = 0; // of the communication thread
+  Doorbell work_bell_;                          // with each message and call: for the communication thread
+  Doorbell done_bell_;                          // with each completion and answer: for the rank's
+  std::atomic<bool> crowded_{false};            // more ranks than cores here
+  std::atomic<bool> waiting_{false};            // the rank's thread has nothing to do until a message is complete
+  uint64_t taken_ = 0;                          // of the communication thread
   std::atomic<const std::function<void()>*> call_{nullptr};
   std::exception_ptr call_error_;
   std::atomic<bool> stop_{false}, failed_{false};
