@@ -120,8 +120,8 @@ void rows_to_parts(const km_message* message, uint32_t members, const void* rows
 void parts_to_rows(const km_message* message, uint32_t members, const void* parts, void* rows);
 
 /* exchange.c: reductions made here: members send each other their parts, each reduces its own in the order of ranks. */
-int exchanges(const km_message* message); /* whether it goes this way rather than by a reduction of MPI */
-int exchange_begin(operation* op);        /* an MPI error code */
+int exchanges(const km_message* message, uint32_t members); /* whether it goes this way, not by a reduction of MPI */
+int exchange_begin(operation* op);                          /* an MPI error code */
 /* Once the parts are here: some milliseconds' worth of the reduction; 1 when it is complete. */
 int exchange_reduce(operation* op);
 /* all_reduce: sends the own part to all, receives theirs. An MPI error code. */

@@ -1,9 +1,11 @@
-/* exchange.c: reduce_scatter, and all_reduce of bf16 and f16, by messages between members and a reduction made here.
+/* exchange.c: reduce_scatter, and all_reduce of bf16, f16 and whatever is large, by messages between members and a
+ * reduction made here.
  *
  * Each member sends every other its part, reduces its own from all, and (all_reduce) sends the outcome to all: 1 or 2 times
- * (members - 1) / members of the buffer per member, the least there is. MPI's own nonblocking reduce_scatter may send all to
- * one member first (libnbc of Open MPI 4 does), and its reductions in rings or trees round bf16 after each addition; here it
- * is rounded once, and the order of additions is that of the ranks whatever the library does. */
+ * (members - 1) / members of the buffer per member, the least there is, in 1 or 2 steps. MPI's own nonblocking reductions go
+ * in rings, whose many steps each wait for the next poll, or (reduce_scatter of libnbc, which Open MPI 4 uses) send all to
+ * one member first; and they round bf16 after each addition. Here it is rounded once, and the order of additions is that of
+ * the ranks whatever the library does. */
 #include <stddef.h>
 
 #include "comm_mpi.h"
@@ -15,10 +17,15 @@
 
 static void* pointer(km_address address) { return (void*)(uintptr_t)address; }
 
-int exchanges(const km_message* message) {
+/* Parts from this size on are worth the messages; below, a reduction of MPI has fewer. */
+#define PART_BYTES (4u << 10)
+
+int exchanges(const km_message* message, uint32_t members) {
   if (message->op == KM_COMM_REDUCE_SCATTER) return 1;
-  return message->op == KM_COMM_ALL_REDUCE && message->reduce == KM_REDUCE_SUM &&
-         (message->dtype == KM_BF16 || message->dtype == KM_F16);
+  if (message->op != KM_COMM_ALL_REDUCE) return 0;
+  const int narrow = message->dtype == KM_BF16 || message->dtype == KM_F16;
+  if (narrow && message->reduce == KM_REDUCE_SUM) return 1; /* MPI would round it again and again */
+  return message->count / members * km_dtype_bytes(message->dtype) >= PART_BYTES;
 }
 
 static int gathers_all(const operation* op) {

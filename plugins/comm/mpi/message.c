@@ -30,7 +30,7 @@ int message_is_collective(const km_message* message) {
 /* The largest number that MPI is to be told; the same for all members. What goes in pieces has no limit. */
 static uint64_t largest_count(const km_message* message, uint32_t members) {
   switch (message->op) {
-    case KM_COMM_ALL_REDUCE: return exchanges(message) ? message->count / members + 1 : 0;
+    case KM_COMM_ALL_REDUCE: return exchanges(message, members) ? message->count / members + 1 : 0;
     case KM_COMM_ALL_GATHER: return message_row(message, members) * message->outer;
     case KM_COMM_ALL_TO_ALL: return message->count * members;
     case KM_COMM_REDUCE_SCATTER: {

@@ -118,7 +118,7 @@ void operation_begin(operation* op) {
     }
     if (message_row(message, group->size) * message->outer == 0) return;
   }
-  if (exchanges(message)) {
+  if (exchanges(message, group->size)) {
     error = exchange_begin(op);
     if (error == MPI_SUCCESS) active_add(op);
   } else if (message->op == KM_COMM_ALL_GATHER) {
