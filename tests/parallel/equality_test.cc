@@ -134,6 +134,44 @@ TEST_CASE("tensor, pipeline and data on eight ranks equal one rank") {
   check_layouts(llama(true), Update::kAdamw, layouts);
 }
 
+TEST_CASE("the order of the axes in the mesh and several samples in a micro-batch change nothing; nor do documents") {
+  for (ModelSpec model : {gpt(), llama(false)}) {
+    model.micro_batch = 2;
+    model.segments = true;
+    std::vector<Layout> layouts;
+    for (const int64_t zero : {1, 3})
+      for (const bool sequence : {false, true}) {
+        layouts.push_back(with(with(tensor(2, sequence), pipeline(2, "1f1b")), data(2, zero)));
+        layouts.back().data_innermost = true;
+        layouts.push_back(layouts.back());
+        layouts.back().pipeline = 1;
+      }
+    check_layouts(model, Update::kAdamw, layouts);
+  }
+}
+
+TEST_CASE("these comparisons see a gradient that is counted twice, and one that is off by a ten-thousandth") {
+  const Results expected = run(gpt(), {}, Update::kAdamw);
+  // A wrong factor is what placements cannot tell.
+  const auto factor = [](double by) {
+    return [by](const std::string& behind, Graph& graph) {
+      if (behind != "data training") return;
+      const ValueId weight = graph.find("layers.2.mlp.up.weight");
+      const ValueId gradient = graph.gradients().at(weight);
+      graph.cursor.phase = Phase::kTail;
+      graph.gradients()[weight] = graph.add1("scale", {gradient}, {{"factor", by}});
+      graph.cursor = {};
+    };
+  };
+  for (const double by : {1.0, 2.0, 1.0 + 1e-4}) {
+    World world(gpt(), data(2, 0), kSamples, Update::kAdamw, factor(by));
+    world.step();
+    const double off =
+        difference(expected.gradients.at("layers.2.mlp.up.weight"), world.gradients().at("layers.2.mlp.up.weight"));
+    CHECK((off <= kTolerance) == (by == 1.0));
+  }
+}
+
 TEST_CASE("the same layout twice gives the same bits") {
   const Layout layout = with(with(tensor(2, true), pipeline(2, "1f1b")), data(2, 2));
   const Results a = run(gpt(), layout, Update::kAdamw), b = run(gpt(), layout, Update::kAdamw);

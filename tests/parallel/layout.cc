@@ -144,6 +144,7 @@ std::string Layout::text() const {
   if (pipeline > 1)
     say("pipeline " + std::to_string(pipeline) + " " + schedule + (chunks ? " " + std::to_string(chunks) : ""));
   if (data > 1) say("data " + std::to_string(data) + " zero " + std::to_string(zero));
+  if (data_innermost) say("data innermost");
   if (!recompute.empty()) say("recompute " + recompute);
   return text.empty() ? "one rank" : text;
 }
@@ -199,11 +200,17 @@ Mesh::Mesh(const Layout& layout, int64_t rank) {
     }
     strategies_.push_back({name, std::move(strategy), axis});
   };
-  if (layout.tensor > 1) add("tensor", layout.tensor, {{"sequence", layout.sequence ? "true" : "false"}});
+  const auto add_tensor = [&] {
+    if (layout.tensor > 1) add("tensor", layout.tensor, {{"sequence", layout.sequence ? "true" : "false"}});
+  };
+  const auto add_data = [&] {
+    if (layout.data > 1)
+      add("data", layout.data, {{"zero", std::to_string(layout.zero)}, {"bucket", std::to_string(layout.bucket)}});
+  };
+  layout.data_innermost ? add_data() : add_tensor();
   if (layout.pipeline > 1)
     add("pipeline", layout.pipeline, {{"schedule", layout.schedule}, {"chunks", std::to_string(layout.chunks)}});
-  if (layout.data > 1)
-    add("data", layout.data, {{"zero", std::to_string(layout.zero)}, {"bucket", std::to_string(layout.bucket)}});
+  layout.data_innermost ? add_tensor() : add_data();
   if (!layout.recompute.empty())
     add("recompute", 1, {{"mode", layout.recompute}, {"layers", std::to_string(layout.recompute_layers)}});
   std::stable_sort(strategies_.begin(), strategies_.end(), [](const Placed& a, const Placed& b) {

@@ -23,8 +23,9 @@ struct Layout {
   int64_t chunks = 0;
   int64_t data = 1;
   int64_t zero = 0;
-  int64_t bucket = 4000; // bytes: small, so that a tiny model has several
-  std::string recompute; // mode; empty: no such component
+  int64_t bucket = 4000;       // bytes: small, so that a tiny model has several
+  bool data_innermost = false; // the mesh is data, pipeline, tensor, in place of tensor, pipeline, data
+  std::string recompute;       // mode; empty: no such component
   int64_t recompute_layers = 0;
 
   int64_t ranks() const { return tensor * pipeline * data; }
@@ -48,7 +49,7 @@ class Strategy {
   void* self_ = nullptr;
 };
 
-// The strategies of one layout, by level, as one rank sees the mesh: tensor is the innermost axis, then pipeline, data.
+// The strategies of one layout, by level, as one rank sees the mesh.
 class Mesh {
  public:
   Mesh(const Layout& layout, int64_t rank);

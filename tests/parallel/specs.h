@@ -8,11 +8,10 @@
 namespace kumiki::test {
 
 inline ModelSpec gpt() {
-  return {"gpt",
-          {{"layers", "4"}, {"width", "16"}, {"heads", "4"}, {"feed_forward", "22"}, {"dropout", "0.1"}},
+  return {"gpt", {{"layers", "4"}, {"width", "16"}, {"heads", "4"}, {"feed_forward", "22"}, {"dropout", "0.1"}},
           11, // rows of the vocabulary: no degree divides them
-          8,
-          1};
+          8,     1,
+          false};
 }
 inline ModelSpec llama(bool tied) {
   return {"llama",
@@ -24,7 +23,8 @@ inline ModelSpec llama(bool tied) {
            {"tied", tied ? "true" : "false"}},
           11,
           8,
-          1};
+          1,
+          false};
 }
 
 inline Layout tensor(int64_t degree, bool sequence = false) {

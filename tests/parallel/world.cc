@@ -111,10 +111,10 @@ struct World::Meeting {
   std::string op;
 };
 
-World::World(const ModelSpec& model, const Layout& layout, int64_t samples, Update update)
+World::World(const ModelSpec& model, const Layout& layout, int64_t samples, Update update, const Mesh::After& after)
     : layout_(layout), micro_batch_(model.micro_batch), samples_(samples), training_(true) {
   add_ranks(model, KM_MODE_TRAIN, model.tokens, 0,
-            [&](Graph& graph, const Mesh& mesh) { make_training_graph(graph, mesh, update); });
+            [&](Graph& graph, const Mesh& mesh) { make_training_graph(graph, mesh, update, after); });
 }
 
 World::World(const ModelSpec& model, const Layout& layout, uint32_t mode, int64_t samples, int64_t tokens,
@@ -145,6 +145,7 @@ void World::add_ranks(const ModelSpec& spec, uint32_t mode, int64_t tokens, int6
     shape.vocabulary = spec.vocabulary;
     shape.capacity = capacity;
     shape.sequence = spec.tokens;
+    shape.segments = spec.segments;
     build_model(model, *rank->graph, shape);
     rank->graph->cursor = {};
     finish(*rank->graph, rank->mesh);
@@ -217,6 +218,10 @@ std::vector<int32_t> batch_of(const std::string& name, int64_t first_sample, con
     const uint64_t sample = static_cast<uint64_t>(first_sample + b);
     const int64_t ignored = static_cast<int64_t>(mixed(sample) % 5); // the first targets: ranks count different tokens
     for (int64_t t = 0; t < shape[1]; ++t) {
+      if (name == "segments") {
+        out.push_back(t < 3 + static_cast<int64_t>(sample % 2) ? 0 : 1); // two documents
+        continue;
+      }
       const int64_t at = name == "targets" ? t + 1 : t;
       const int32_t token =
           static_cast<int32_t>(mixed(sample * 1000 + static_cast<uint64_t>(at)) % static_cast<uint64_t>(vocabulary));

@@ -17,12 +17,14 @@ struct ModelSpec {
   std::string plugin;                         // "gpt", "llama"
   std::map<std::string, std::string> options; // of the model
   int64_t vocabulary = 11, tokens = 8, micro_batch = 2;
+  bool segments = false; // attention stays within documents
 };
 
 class World {
  public:
   // Training: samples of one step, the same for any layout: `samples` must be a multiple of micro_batch x data degree.
-  World(const ModelSpec& model, const Layout& layout, int64_t samples, Update update);
+  // `after` as of make_training_graph.
+  World(const ModelSpec& model, const Layout& layout, int64_t samples, Update update, const Mesh::After& after = {});
   // Evaluation ("loss" and "tokens" of the batch) or one call of generation (mode prefill or decode).
   World(const ModelSpec& model, const Layout& layout, uint32_t mode, int64_t samples, int64_t tokens, int64_t capacity);
   ~World();
