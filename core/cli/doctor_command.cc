@@ -4,18 +4,23 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/base/cores.h"
+#include "core/base/error.h"
+#include "core/base/peak.h"
 #include "core/graph/graph.h"
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
 #include "core/run/pool.h"
 #include "kumiki/kernels.h"
+#include "nlohmann/json.hpp"
 
 namespace kumiki {
 namespace {
@@ -61,12 +66,15 @@ size_t physical_cores() {
   return cores.size();
 }
 
+std::string processor() {
+  const std::string model = proc_value("/proc/cpuinfo", "model name");
+  if (!model.empty()) return model;
+  return "implementer " + proc_value("/proc/cpuinfo", "CPU implementer") + ", part " +
+         proc_value("/proc/cpuinfo", "CPU part");
+}
+
 void show_processor() {
-  std::string model = proc_value("/proc/cpuinfo", "model name");
-  if (model.empty())
-    model = "implementer " + proc_value("/proc/cpuinfo", "CPU implementer") + ", part " +
-            proc_value("/proc/cpuinfo", "CPU part");
-  row("processor", model);
+  row("processor", processor());
   row("cores", std::to_string(physical_cores()) + " (" + std::to_string(std::thread::hardware_concurrency()) +
                    " threads), " + std::to_string(process_cores().size()) + " for this process");
   for (int i = 0; i < 8; ++i) {
@@ -152,15 +160,66 @@ void show_kernels() {
   if (registry.components().empty()) row("plugins", "none found; `kumiki plugin list` says where they are looked for");
 }
 
+std::string giga(double value, const char* unit) {
+  char out[64];
+  std::snprintf(out, sizeof(out), "%.1f %s", value * 1e-9, unit);
+  return out;
+}
+
+// The machine file of docs/machines.md.
+std::string machine_file(size_t cores, double f32_flops, double bf16_flops, double bytes_per_second) {
+  char figures[256];
+  std::snprintf(figures, sizeof(figures), "cores = %zu\nf32_flops = %.3e\n", cores, f32_flops);
+  std::string text =
+      "# What one process reaches on this machine.\nname = " + nlohmann::json(processor()).dump() + "\n" + figures;
+  if (bf16_flops > 0) {
+    std::snprintf(figures, sizeof(figures), "bf16_flops = %.3e\n", bf16_flops);
+    text += figures;
+  }
+  std::snprintf(figures, sizeof(figures), "bytes_per_second = %.3e\n", bytes_per_second);
+  return text + figures + "source = \"measured by kumiki doctor --measure, " + peak_instructions() + "\"\n";
+}
+
+void measure(const std::string& output) {
+  const std::vector<int>& cores = process_cores();
+  const std::string all = cores.size() == 1 ? "" : ", " + std::to_string(cores.size()) + " cores";
+  const double one = f32_peak({cores.front()}), f32 = f32_peak(cores), bf16 = bf16_peak(cores);
+  if (f32 <= 0)
+    throw Error("doctor --measure", "no loop of multiply-adds for this processor is known",
+                "write the machine file by hand");
+  row("f32 peak", giga(one, "GFLOP/s") + " one core" + (all.empty() ? "" : ", " + giga(f32, "GFLOP/s") + all) + " (" +
+                      peak_instructions() + ", multiply-adds in registers)");
+  row("bf16 peak", bf16 > 0 ? giga(bf16, "GFLOP/s") + all : "no vector products of bf16 that are known here");
+  const double memory = memory_peak(cores);
+  row("memory bandwidth", giga(memory, "GB/s") + all + " (triad)");
+  if (output.empty()) return;
+  std::ofstream out(output);
+  out << machine_file(cores.size(), f32, bf16, memory);
+  out.close();
+  if (!out) throw Error(output, "cannot be written", "name a file in a folder that exists");
+  row("machine file", output);
+}
+
 } // namespace
 
 void add_doctor_command(CLI::App& app) {
-  app.add_subcommand("doctor", "what this machine has, and which kernels open on it")->callback([] {
+  struct Arguments {
+    bool measure = false;
+    std::string output;
+  };
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("doctor", "what this machine has, and which kernels open on it");
+  CLI::Option* measured = command->add_flag("--measure", arguments->measure,
+                                            "measure peak and memory bandwidth too (some seconds, 1.2 GB)");
+  command->add_option("--output", arguments->output, "write what was measured to this machine file (TOML)")
+      ->needs(measured);
+  command->callback([arguments] {
     show_processor();
     show_memory();
     show_environment();
     show_build();
     show_kernels();
+    if (arguments->measure) measure(arguments->output);
   });
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""plan, generate and eval on a run; a run on a device whose memory the host cannot read; and the memory that plan
-foretells against what a run takes."""
+"""plan, generate and eval on a run; a run on a device whose memory the host cannot read; the memory that plan foretells
+against what a run takes; and what doctor measures."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import TEXT, TINY, Folder, check, main, same_bits, sets_of
+from harness import TEXT, TINY, USER, Folder, check, main, same_bits, sets_of
 
 TEXT_RUN = TINY.replace('use = "synthetic"\nvocabulary = 32', 'use = "text"\npath = "text.txt"\nsplit = "80,20,0"')
 
@@ -104,5 +104,19 @@ def memory_is_what_plan_says():
         check(abs(used - total) <= 0.05 * total + 30e6, f"plan {total} bytes, RssAnon {used}")
 
 
+def doctor_measures():
+    with Folder() as f:
+        out, _ = f.run("doctor", "--measure", "--output", "local.toml")
+        check("f32 peak" in out and "memory bandwidth" in out, out)
+        with open(f.file("local.toml")) as opened:
+            rows = dict(line.split(" = ") for line in opened.read().splitlines() if not line.startswith("#"))
+        check({"name", "cores", "f32_flops", "bytes_per_second", "source"} <= rows.keys(), str(rows))
+        check(int(rows["cores"]) >= 1, str(rows))
+        for key in ("f32_flops", "bytes_per_second"):
+            check(1e7 < float(rows[key]) < 1e16, f"{key} = {rows[key]}")
+        f.run("doctor", "--measure", "--output", "no/such/folder/local.toml", expect=USER)
+
+
 if __name__ == "__main__":
-    sys.exit(main(plan_shows, generate_and_eval, a_device_apart, threads_and_selection, memory_is_what_plan_says))
+    sys.exit(main(plan_shows, generate_and_eval, a_device_apart, threads_and_selection, memory_is_what_plan_says,
+                  doctor_measures))
