@@ -60,13 +60,16 @@ void pack_head_backward(const HeadRows& keys, const HeadRows& values, int64_t to
 int64_t key_blocks(int64_t tokens);
 int64_t key_block_begin(int64_t b, int64_t tokens);
 
+/* deltas[t] = Σ o d_o over a head's row, for the tokens [begin, end). */
+void attention_deltas(const HeadRows& o, const HeadRows& d_o, int64_t begin, int64_t end, int64_t width, float* deltas);
+
 /* A run of key blocks that one task owns: it computes dk and dv of these keys over all queries of the group's heads,
  * and its part of dq. */
 struct BackwardPart {
   int64_t block_begin = 0, block_end = 0;
-  int64_t group = 1; /* query heads that read this key head; member i lies i * width behind in q, o, d_o */
-  HeadRows q, o, d_o;
-  const float* lse = nullptr; /* of member i: + i * tokens */
+  int64_t group = 1; /* query heads that read this key head; member i lies i * width behind in q and d_o */
+  HeadRows q, d_o;
+  const float *lse = nullptr, *deltas = nullptr; /* of member i: + i * tokens */
   float *dk = nullptr, *dv = nullptr;
   int64_t k_pitch = 0; /* of dk and dv */
   /* Where this part of dq goes: row t (from first_query on) of member i at dq + i * dq_member + t * dq_pitch. */

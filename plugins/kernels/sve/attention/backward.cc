@@ -18,68 +18,62 @@ struct Scratch {
   float *q_columns, *d_o_columns; /* panels [queries][columns]: right operands of dk and dv */
   float *scores, *dp;             /* [queries][pitch] */
   float* ds_tiles;                /* ds again as tiles [keys][8]: left operand of dq */
-  float* dq;                      /* [queries][dq_row] */
-  float* q_scaled;                /* [queries][width] */
-  float* deltas;                  /* [queries] */
-  int64_t pitch, dq_row;
+  int64_t pitch;
 
   Scratch(void* base, int64_t width) : arena(base) {
     pitch = kPanelsOfBlock * panel_width();
-    dq_row = panels_of(width) * panel_width();
     q_tiles = arena.take(kQueries * width);
     d_o_tiles = arena.take(kQueries * width);
-    q_columns = arena.take(kQueries * dq_row);
-    d_o_columns = arena.take(kQueries * dq_row);
+    q_columns = arena.take(kQueries * panels_of(width) * panel_width());
+    d_o_columns = arena.take(kQueries * panels_of(width) * panel_width());
     scores = arena.take(kQueries * pitch);
     dp = arena.take(kQueries * pitch);
     ds_tiles = arena.take(kQueries * pitch);
-    dq = arena.take(kQueries * dq_row);
-    q_scaled = arena.take(kQueries * width);
-    deltas = arena.take(kQueries);
   }
   Arena arena;
 };
 
-/* Rows of a block of queries as both operands, and delta = Σ o d_o of each. */
+/* Rows of a block of queries as both operands. */
 void load_queries(const Head& head, const BackwardPart& part, int64_t column, int64_t q0, int64_t nq,
                   const Scratch& s) {
   const int64_t width = head.width, panel = panel_width();
   const float* q = part.q.data + column + q0 * part.q.pitch;
   const float* d_o = part.d_o.data + column + q0 * part.d_o.pitch;
-  const float* o = part.o.data + column + q0 * part.o.pitch;
-  const float scale = head.scale;
-  for (int64_t i = 0; i < nq; ++i) {
-    const float* from = q + i * part.q.pitch;
-    float* to = s.q_scaled + i * width;
-    for_vectors(0, width, [=](int64_t j, svbool_t p) { svst1(p, to + j, mul(svld1(p, from + j), set(scale))); });
-    V sum = set(0.0f);
-    const float *left = d_o + i * part.d_o.pitch, *right = o + i * part.o.pitch;
-    for (int64_t j = 0; j < width; j += lanes()) {
-      const svbool_t p = first(width - j);
-      sum = mla(sum, svld1(p, left + j), svld1(p, right + j));
-    }
-    s.deltas[i] = sum_lanes(sum);
-  }
-  pack_left(s.q_scaled, width, false, width, nq, 0, tiles_of(nq), s.q_tiles);
+  pack_left(q, part.q.pitch, false, width, nq, 0, tiles_of(nq), s.q_tiles);
   pack_left(d_o, part.d_o.pitch, false, width, nq, 0, tiles_of(nq), s.d_o_tiles);
   for (int64_t p = 0; p < panels_of(width); ++p) {
-    pack_right(s.q_scaled, width, false, nq, width, p, s.q_columns + p * kQueries * panel);
+    pack_right(q, part.q.pitch, false, nq, width, p, s.q_columns + p * kQueries * panel);
     pack_right(d_o, part.d_o.pitch, false, nq, width, p, s.d_o_columns + p * kQueries * panel);
   }
 }
 
-/* Scores become p = e^(s - lse) and dp becomes ds = p (dp - delta), 0 where a query does not see a key. */
-void block_gradient(const Head& head, const float* lse, int64_t q0, int64_t nq, int64_t k0, int64_t nk,
-                    const Scratch& s) {
+/* Scores become p = e^(scale s - lse) and dp becomes ds = scale p (dp - delta), 0 where a query does not see a key. */
+void block_gradient(const Head& head, const float* lse, const float* deltas, int64_t q0, int64_t nq, int64_t k0,
+                    int64_t nk, const Scratch& s) {
   const int64_t n = lanes();
+  const float scale = head.scale;
   for (int64_t i = 0; i < nq; ++i) {
-    const float l = lse[q0 + i], delta = s.deltas[i];
+    const float negative_lse = -lse[q0 + i], delta = deltas[q0 + i];
     float *score_row = s.scores + i * s.pitch, *dp_row = s.dp + i * s.pitch;
-    const int64_t visible = q0 + i + 1 - k0; // keys 0 … visible-1 of the block
+    const int64_t visible = q0 + i + 1 - k0; // keys 0 ... visible-1 of the block
     const auto gradient = [=](int64_t j, svbool_t seen) {
-      const V p = svsel(seen, exp_bounded(sub(svld1(seen, score_row + j), set(l))), set(0.0f));
+      const V x = mla(set(negative_lse), svld1(seen, score_row + j), set(scale));
+      const V p = svsel(seen, exp_bounded(x), set(0.0f));
+      const V ds = mul(mul(p, set(scale)), sub(svld1(seen, dp_row + j), set(delta)));
       svst1(all(), score_row + j, p);
-      svst1(all(), dp_row + j, mul(p, sub(svld1(seen, dp_row + j), set(delta))));
+      svst1(all(), dp_row + j, ds);
+    };
+    const auto whole_pair = [=](int64_t j) {
+      const V s0 = svld1(all(), score_row + j), s1 = svld1_vnum(all(), score_row + j, 1);
+      const V d0 = svld1(all(), dp_row + j), d1 = svld1_vnum(all(), dp_row + j, 1);
+      const V p0 = exp_bounded(mla(set(negative_lse), s0, set(scale)));
+      const V p1 = exp_bounded(mla(set(negative_lse), s1, set(scale)));
+      const V g0 = mul(mul(p0, set(scale)), sub(d0, set(delta)));
+      const V g1 = mul(mul(p1, set(scale)), sub(d1, set(delta)));
+      svst1(all(), score_row + j, p0);
+      svst1_vnum(all(), score_row + j, 1, p1);
+      svst1(all(), dp_row + j, g0);
+      svst1_vnum(all(), dp_row + j, 1, g1);
     };
     if (head.segments) {
       const int32_t mine = head.segments[q0 + i], *others = head.segments + k0;
@@ -88,7 +82,10 @@ void block_gradient(const Head& head, const float* lse, int64_t q0, int64_t nq, 
         gradient(j, svcmpeq(p, svld1(p, others + j), mine));
       }
     } else {
-      for_vectors(0, std::max<int64_t>(0, std::min(nk, visible)), gradient);
+      const int64_t end = std::min(nk, visible);
+      int64_t at = 0;
+      for (; at + 2 * n <= end; at += 2 * n) whole_pair(at);
+      for (; at < end; at += n) gradient(at, first(end - at));
       for (int64_t j = std::max<int64_t>(0, (visible + n - 1) / n * n); j < nk; j += n) {
         svst1(all(), score_row + j, set(0.0f));
         svst1(all(), dp_row + j, set(0.0f));
@@ -98,7 +95,7 @@ void block_gradient(const Head& head, const float* lse, int64_t q0, int64_t nq, 
 }
 
 /* The products of one block of queries with one block of keys. */
-void one_block(const Head& head, const PackedHead& packed, const BackwardPart& part, const float* lse, int64_t block,
+void one_block(const Head& head, const PackedHead& packed, const BackwardPart& part, int64_t member, int64_t block,
                int64_t q0, int64_t nq, bool is_first, const Scratch& s) {
   const int64_t n = lanes(), width = head.width, panel = panel_width(), pitch = s.pitch;
   const int64_t k0 = key_block_begin(block, head.tokens), nk = key_block_begin(block + 1, head.tokens) - k0;
@@ -117,7 +114,8 @@ void one_block(const Head& head, const PackedHead& packed, const BackwardPart& p
             vectors * n});
     }
   }
-  block_gradient(head, lse, q0, nq, k0, nk, s);
+  const int64_t row = member * head.tokens;
+  block_gradient(head, part.lse + row, part.deltas + row, q0, nq, k0, nk, s);
 
   for (int64_t p = 0; p < panels_of(width); ++p) {
     const int64_t column = panel_begin(p, width), columns = panel_columns(p, width), vectors = (columns + n - 1) / n;
@@ -140,11 +138,11 @@ void one_block(const Head& head, const PackedHead& packed, const BackwardPart& p
     const int64_t column = panel_begin(p, width), columns = panel_columns(p, width);
     for (int64_t i = 0; i < nq; i += kTileHeight) {
       const int64_t rows = std::min(kTileHeight, nq - i), k1 = std::min(nk, q0 + i + rows - k0);
-      float* dq = s.dq + i * s.dq_row + column;
+      float* dq = part.dq + member * part.dq_member + (q0 + i) * part.dq_pitch + column;
       if (k1 <= 0 && !is_first) continue;
       tile_of<true>(rows, (columns + n - 1) / n)({std::max<int64_t>(0, k1), s.ds_tiles + i * nk, kTileHeight,
                                                   packed.keys + (p * head.tokens + k0) * panel, panel,
-                                                  is_first ? nullptr : dq, s.dq_row, dq, s.dq_row, columns});
+                                                  is_first ? nullptr : dq, part.dq_pitch, dq, part.dq_pitch, columns});
     }
   }
 }
@@ -184,7 +182,6 @@ void attention_backward(const Head& head, const PackedHead& packed, const Backwa
     std::memset(part.dv + t * part.k_pitch, 0, row_bytes);
   }
   for (int64_t member = 0; member < part.group; ++member) {
-    const float* lse = part.lse + member * head.tokens;
     for (int64_t q0 = first_query(key_begin); q0 < head.tokens; q0 += kQueries) {
       const int64_t nq = std::min(kQueries, head.tokens - q0);
       load_queries(head, part, member * head.width, q0, nq, s);
@@ -193,17 +190,26 @@ void attention_backward(const Head& head, const PackedHead& packed, const Backwa
         const int64_t k0 = key_block_begin(block, head.tokens), k1 = key_block_begin(block + 1, head.tokens);
         if (k0 >= q0 + nq) break;
         if (head.segments && !segments_meet(head.segments + k0, k1 - k0, head.segments + q0, nq)) continue;
-        one_block(head, packed, part, lse, block, q0, nq, is_first, s);
+        one_block(head, packed, part, member, block, q0, nq, is_first, s);
         is_first = false;
       }
-      for (int64_t i = 0; i < nq; ++i) {
-        const float *from = s.dq + i * s.dq_row, factor = is_first ? 0.0f : head.scale;
-        float* to = part.dq + member * part.dq_member + (q0 + i) * part.dq_pitch;
-        for_vectors(0, head.width, [=](int64_t j, svbool_t p) {
-          svst1(p, to + j, factor == 0.0f ? set(0.0f) : mul(svld1(p, from + j), set(factor)));
-        });
-      }
+      for (int64_t i = 0; is_first && i < nq; ++i)
+        std::memset(part.dq + member * part.dq_member + (q0 + i) * part.dq_pitch, 0, row_bytes);
     }
+  }
+}
+
+void attention_deltas(const HeadRows& o, const HeadRows& d_o, int64_t begin, int64_t end, int64_t width,
+                      float* deltas) {
+  for (int64_t t = begin; t < end; ++t) {
+    const float *left = d_o.data + t * d_o.pitch, *right = o.data + t * o.pitch;
+    V s0 = set(0.0f), s1 = s0;
+    for (int64_t j = 0; j < width; j += 2 * lanes()) {
+      const svbool_t p0 = first(width - j), p1 = first(width - j - lanes());
+      s0 = mla(s0, svld1(p0, left + j), svld1(p0, right + j));
+      s1 = mla(s1, svld1_vnum(p1, left + j, 1), svld1_vnum(p1, right + j, 1));
+    }
+    deltas[t] = sum_lanes(add(s0, s1));
   }
 }
 

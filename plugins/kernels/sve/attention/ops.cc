@@ -11,7 +11,7 @@
 namespace kumiki::sve {
 namespace {
 
-constexpr int64_t kPartsWanted = 48;   /* parts of a backward pass: four for each of a memory group's 12 cores … */
+constexpr int64_t kPartsWanted = 36;   /* parts of a backward pass: three for each of a memory group's 12 cores … */
 constexpr int64_t kShortestPart = 256; /* … but not of fewer keys: each part reads all queries and writes its own dq */
 
 /* What both directions read from the op. */
@@ -136,6 +136,13 @@ class AttentionBackward : public Kernel {
       const int64_t at = key_offset(head);
       pack_head_backward({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()}, s.tokens, s.width, packed(head));
     });
+    const int64_t pieces = (s.tokens + kRowsOfTask - 1) / kRowsOfTask;
+    pool_.run(s.batch * s.query_heads * pieces, [&](int64_t number, uint32_t) {
+      const int64_t head = number / pieces, begin = number % pieces * kRowsOfTask;
+      const int64_t at = head / s.query_heads * s.tokens * s.q_pitch() + head % s.query_heads * s.width;
+      attention_deltas({b.in(3) + at, s.q_pitch()}, {b.in(5) + at, s.q_pitch()}, begin,
+                       std::min(s.tokens, begin + kRowsOfTask), s.width, deltas_ + head * s.tokens);
+    });
     pool_.run(heads * parts, [&](int64_t number, uint32_t worker) {
       const int64_t part = number / heads, head = number % heads; // the first keys have the most queries
       const int64_t batch = head / s.key_heads, query_head = head % s.key_heads * s.group();
@@ -145,9 +152,9 @@ class AttentionBackward : public Kernel {
       p.block_end = begins_[static_cast<size_t>(part) + 1];
       p.group = s.group();
       p.q = {b.in(0) + q_at, s.q_pitch()};
-      p.o = {b.in(3) + q_at, s.q_pitch()};
       p.d_o = {b.in(5) + q_at, s.q_pitch()};
       p.lse = b.in(4) + (batch * s.query_heads + query_head) * s.tokens;
+      p.deltas = deltas_ + (batch * s.query_heads + query_head) * s.tokens;
       p.dk = b.out(1) + k_at;
       p.dv = b.out(2) + k_at;
       p.k_pitch = s.k_pitch();
@@ -207,6 +214,7 @@ class AttentionBackward : public Kernel {
     keys_turned_ = arena.take(heads * turned_floats_);
     values_turned_ = arena.take(heads * turned_floats_);
     keys_ = arena.take(heads * columns_floats_);
+    deltas_ = arena.take(s.batch * s.query_heads * s.tokens);
     scratch_ = arena.take(scratch_floats_ * pool_.threads());
     dq_.assign(1, nullptr);
     for (size_t part = 1; part + 1 < begins_.size(); ++part)
@@ -216,7 +224,7 @@ class AttentionBackward : public Kernel {
   Shape shape_;
   std::vector<int64_t> begins_; /* the first key block of each part, and the end */
   int64_t turned_floats_, columns_floats_, scratch_floats_;
-  float *keys_turned_, *values_turned_, *keys_, *scratch_;
+  float *keys_turned_, *values_turned_, *keys_, *deltas_, *scratch_;
   std::vector<float*> dq_;
 };
 

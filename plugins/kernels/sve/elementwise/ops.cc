@@ -26,10 +26,10 @@ class SameSize : public Kernel {
   }
 
  protected:
-  /* Calls f(i, p) for all vectors of elements, over the pool. */
+  /* Calls f(begin, end) for ranges of elements, over the pool. */
   template <class F>
-  void for_all(const F& f) const {
-    pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) { for_vectors(begin, end, f); });
+  void for_ranges(const F& f) const {
+    pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) { f(begin, end); });
   }
 
   int64_t elements_;
@@ -47,15 +47,13 @@ class UnaryKernel : public SameSize {
   void run(const Buffers& b, void*) override {
     const float* x = b.in(0);
     float* y = b.out(0);
-    switch (function_) {
-      case Unary::kSquare:
-        return for_all([=](int64_t i, svbool_t p) {
-          const V v = svld1(p, x + i);
-          svst1(p, y + i, mul(v, v));
-        });
-      case Unary::kGelu: return for_all([=](int64_t i, svbool_t p) { svst1(p, y + i, gelu(svld1(p, x + i))); });
-      case Unary::kSilu: return for_all([=](int64_t i, svbool_t p) { svst1(p, y + i, silu(svld1(p, x + i))); });
-    }
+    for_ranges([&](int64_t begin, int64_t end) {
+      switch (function_) {
+        case Unary::kSquare: return map(x, y, begin, end, [](V v) { return mul(v, v); });
+        case Unary::kGelu: return map(x, y, begin, end, [](V v) { return gelu(v); });
+        case Unary::kSilu: return map(x, y, begin, end, [](V v) { return silu(v); });
+      }
+    });
   }
 
  private:
@@ -90,10 +88,10 @@ class BinaryKernel : public Kernel {
     const float left = *x, right = *y;
     const bool one_left = one_[0], one_right = one_[1];
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
-      for_vectors(begin, end, [&](int64_t i, svbool_t p) {
-        const V u = one_left ? set(left) : svld1(p, x + i), v = one_right ? set(right) : svld1(p, y + i);
-        svst1(p, z + i, f(u, v));
-      });
+      if (!one_left && !one_right) return map(x, y, z, begin, end, f);
+      if (one_left && one_right) return map(x, z, 0, 1, [&](V) { return f(set(left), set(right)); });
+      if (one_left) return map(y, z, begin, end, [&](V v) { return f(set(left), v); });
+      map(x, z, begin, end, [&](V v) { return f(v, set(right)); });
     });
   }
 
@@ -118,10 +116,9 @@ class ActivationBackward : public SameSize {
   void over(const Buffers& b, const F& slope) const {
     const float *dy = b.in(0), *x = b.in(1), *addend = b.in(addend_);
     float* dx = b.out(0);
-    for_all([=](int64_t i, svbool_t p) {
-      V d = mul(svld1(p, dy + i), slope(svld1(p, x + i)));
-      if (addend) d = add(d, svld1(p, addend + i));
-      svst1(p, dx + i, d);
+    for_ranges([&](int64_t begin, int64_t end) {
+      if (addend) return map(dy, x, addend, dx, begin, end, [&](V d, V v, V more) { return mla(more, d, slope(v)); });
+      map(dy, x, dx, begin, end, [&](V d, V v) { return mul(d, slope(v)); });
     });
   }
   bool is_gelu_;
@@ -134,7 +131,8 @@ class SwigluKernel : public SameSize {
   void run(const Buffers& b, void*) override {
     const float *gate = b.in(0), *up = b.in(1);
     float* y = b.out(0);
-    for_all([=](int64_t i, svbool_t p) { svst1(p, y + i, mul(silu(svld1(p, gate + i)), svld1(p, up + i))); });
+    for_ranges(
+        [&](int64_t begin, int64_t end) { map(gate, up, y, begin, end, [](V g, V u) { return mul(silu(g), u); }); });
   }
 };
 
@@ -144,11 +142,28 @@ class SwigluBackwardKernel : public SameSize {
   void run(const Buffers& b, void*) override {
     const float *dy = b.in(0), *gate = b.in(1), *up = b.in(2);
     float *d_gate = b.out(0), *d_up = b.out(1);
-    for_all([=](int64_t i, svbool_t p) {
-      const V d = svld1(p, dy + i), g = svld1(p, gate + i), u = svld1(p, up + i);
-      const V s = sigmoid(g);
-      svst1(p, d_gate + i, mul(mul(d, u), silu_slope(g, s)));
-      svst1(p, d_up + i, mul(d, mul(g, s)));
+    for_ranges([&](int64_t begin, int64_t end) {
+      const int64_t n = lanes();
+      int64_t i = begin;
+      for (; i + 2 * n <= end; i += 2 * n) {
+        const V d0 = svld1(all(), dy + i), g0 = svld1(all(), gate + i), u0 = svld1(all(), up + i);
+        const V d1 = svld1_vnum(all(), dy + i, 1), g1 = svld1_vnum(all(), gate + i, 1),
+                u1 = svld1_vnum(all(), up + i, 1);
+        const V s0 = sigmoid(g0), s1 = sigmoid(g1);
+        const V gate0 = mul(mul(d0, u0), silu_slope(g0, s0)), gate1 = mul(mul(d1, u1), silu_slope(g1, s1));
+        const V up0 = mul(d0, mul(g0, s0)), up1 = mul(d1, mul(g1, s1));
+        svst1(all(), d_gate + i, gate0);
+        svst1_vnum(all(), d_gate + i, 1, gate1);
+        svst1(all(), d_up + i, up0);
+        svst1_vnum(all(), d_up + i, 1, up1);
+      }
+      for (; i < end; i += n) {
+        const svbool_t p = first(end - i);
+        const V d = svld1(p, dy + i), g = svld1(p, gate + i), u = svld1(p, up + i);
+        const V s = sigmoid(g);
+        svst1(p, d_gate + i, mul(mul(d, u), silu_slope(g, s)));
+        svst1(p, d_up + i, mul(d, mul(g, s)));
+      }
     });
   }
 };
@@ -160,7 +175,7 @@ class ScaleKernel : public SameSize {
   void run(const Buffers& b, void*) override {
     const float *x = b.in(0), factor = factor_;
     float* y = b.out(0);
-    for_all([=](int64_t i, svbool_t p) { svst1(p, y + i, mul(svld1(p, x + i), set(factor))); });
+    for_ranges([&](int64_t begin, int64_t end) { map(x, y, begin, end, [&](V v) { return mul(v, set(factor)); }); });
   }
 
  private:
@@ -205,8 +220,7 @@ class BiasAddKernel : public Kernel {
       for (int64_t r = begin; r < end; ++r) {
         const float* x = b.in(0) + r * width_;
         float* y = b.out(0) + r * width_;
-        for_vectors(0, width_,
-                    [=](int64_t i, svbool_t p) { svst1(p, y + i, add(svld1(p, x + i), svld1(p, bias + i))); });
+        map(x, bias, y, 0, width_, [](V p, V q) { return add(p, q); });
       }
     });
   }

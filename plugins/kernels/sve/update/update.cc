@@ -27,19 +27,46 @@ double sum_squares(const float* x, int64_t n) {
   return total;
 }
 
-void adamw(const AdamW& a, const AdamWArrays& x, int64_t begin, int64_t end) {
+namespace {
+
+/* One vector of AdamW in registers: m and v become the new ones, p the new p. */
+inline __attribute__((always_inline)) void step_vector(const AdamW& a, V& p, V g, V& m, V& v) {
+  g = mul(g, set(a.gradient_scale));
+  m = mla(mul(g, set(a.rest1)), m, set(a.beta1));
+  v = mla(mul(mul(g, g), set(a.rest2)), v, set(a.beta2));
+  const V root = add(square_root(mul(v, set(a.inverse2))), set(a.epsilon));
+  p = sub(p, mla(mul(mul(m, set(a.step1)), reciprocal(root)), p, set(a.decay)));
+}
+
+} // namespace
+
+void adamw(const AdamW& constants, const AdamWArrays& x, int64_t begin, int64_t end) {
+  const AdamW a = constants; // in registers: what is stored could be taken for it
   const float *ps = x.p, *gs = x.g, *ms = x.m, *vs = x.v;
   float *p_out = x.p_out, *m_out = x.m_out, *v_out = x.v_out;
-  for_vectors(begin, end, [&](int64_t i, svbool_t lane) {
-    const V p = svld1(lane, ps + i), g = mul(svld1(lane, gs + i), set(a.gradient_scale));
-    const V m = mla(mul(g, set(a.rest1)), svld1(lane, ms + i), set(a.beta1));
-    const V v = mla(mul(mul(g, g), set(a.rest2)), svld1(lane, vs + i), set(a.beta2));
-    const V root = add(square_root(mul(v, set(a.inverse2))), set(a.epsilon));
-    const V change = mla(mul(mul(m, set(a.step1)), reciprocal(root)), p, set(a.decay));
+  const int64_t n = lanes();
+  int64_t i = begin;
+  for (; i + 2 * n <= end; i += 2 * n) {
+    V p0 = svld1(all(), ps + i), m0 = svld1(all(), ms + i), v0 = svld1(all(), vs + i);
+    V p1 = svld1_vnum(all(), ps + i, 1), m1 = svld1_vnum(all(), ms + i, 1), v1 = svld1_vnum(all(), vs + i, 1);
+    const V g0 = svld1(all(), gs + i), g1 = svld1_vnum(all(), gs + i, 1);
+    step_vector(a, p0, g0, m0, v0);
+    step_vector(a, p1, g1, m1, v1);
+    svst1(all(), m_out + i, m0);
+    svst1_vnum(all(), m_out + i, 1, m1);
+    svst1(all(), v_out + i, v0);
+    svst1_vnum(all(), v_out + i, 1, v1);
+    svst1(all(), p_out + i, p0);
+    svst1_vnum(all(), p_out + i, 1, p1);
+  }
+  for (; i < end; i += n) {
+    const svbool_t lane = first(end - i);
+    V p = svld1(lane, ps + i), m = svld1(lane, ms + i), v = svld1(lane, vs + i);
+    step_vector(a, p, svld1(lane, gs + i), m, v);
     svst1(lane, m_out + i, m);
     svst1(lane, v_out + i, v);
-    svst1(lane, p_out + i, sub(p, change));
-  });
+    svst1(lane, p_out + i, p);
+  }
 }
 
 } // namespace kumiki::sve
