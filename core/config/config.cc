@@ -95,6 +95,8 @@ RunSettings read_run(const Table& table, const std::string& path) {
   out.eval_every = run.i64("eval_every");
   out.eval_batches = run.i64("eval_batches");
   out.max_wall = run.f64("max_wall");
+  out.time_limit = run.f64("time_limit");
+  out.compare_every = run.i64("compare_every");
   out.sample_every = run.i64("sample_every");
   out.sample_prompt = run.string("sample_prompt");
   out.sample_tokens = run.i64("sample_tokens");

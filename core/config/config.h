@@ -31,13 +31,15 @@ struct RunSettings {
   int64_t sequence = 0;
   int64_t micro_batch = 0;
   GlobalBatch global_batch;
-  std::string compute;      // "f32", "bf16"
-  int64_t threads = 0;      // 0 = all cores
-  std::string output;       // folder that holds runs/NAME; relative to the current folder
-  int64_t eval_every = 0;   // steps; 0 = never
-  int64_t eval_batches = 0; // micro-batches of one evaluation
-  double max_wall = 0;      // seconds; 0 = no limit
-  int64_t sample_every = 0; // steps; 0 = never
+  std::string compute;       // "f32", "bf16"
+  int64_t threads = 0;       // 0 = all cores
+  std::string output;        // folder that holds runs/NAME; relative to the current folder
+  int64_t eval_every = 0;    // steps; 0 = never
+  int64_t eval_batches = 0;  // micro-batches of one evaluation
+  double max_wall = 0;       // seconds; 0 = no limit
+  double time_limit = 0;     // seconds that a rank waits for a message of others
+  int64_t compare_every = 0; // steps; ranks that hold the same weights compare them; 0 = never
+  int64_t sample_every = 0;  // steps; 0 = never
   std::string sample_prompt;
   int64_t sample_tokens = 0;
 };

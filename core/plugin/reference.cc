@@ -48,6 +48,7 @@ with line and column; `kumiki config show FILE --origin` prints every value, def
 | 6 | the system: memory, disk, files |
 | 85 | stopped before the end (signal or `run.max_wall`), checkpoint saved: start again with `--resume` |
 | 86 | hung, or another rank was lost |
+| 87 | ranks that should hold the same weights do not |
 
 )";
 

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 #endif
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 
 #include "core/base/cores.h"
 #include "core/base/error.h"
+#include "core/base/hash.h"
 #include "core/base/log.h"
 #include "core/base/threads.h"
 
@@ -96,6 +98,7 @@ Communicator::Communicator(Host& host, const CommChoice& choice) : host_(host), 
     all_ = group(ranks);
     // Beside the rank's own thread, which sleeps while it waits for messages: there it takes nothing from other ranks.
     const std::vector<int> cores = cores_of_rank(place_.local_rank, place_.local_size);
+    open_board();
     crowded_ = cores.empty();
     if (!crowded_) on_thread([&] { run_on_core(cores[0]); });
   } catch (...) {
@@ -126,6 +129,7 @@ void Communicator::work() {
   uint32_t idle = 0;                       // rounds in which nothing moved
   for (;;) {
     const uint32_t seen = work_bell_.count();
+    if (Board::Line* line = line_.load(std::memory_order_acquire)) line->beat.store(Board::now());
     bool moved = run_calls();
     const uint64_t before = taken_;
     start_new();
@@ -239,12 +243,14 @@ km_group* Communicator::group(const std::vector<uint32_t>& ranks) {
           "group");
   });
   groups_[ranks] = made;
+  group_hash_[made] = xxh3(ranks.data(), ranks.size() * sizeof(uint32_t));
   return made;
 }
 
 uint64_t Communicator::start(const km_message* message) {
   const uint64_t number = issued_.load(std::memory_order_relaxed);
   if (number >= kRing) wait(number - kRing); // its place in the ring is free again
+  collective_[number % kRing] = count(*message);
   ring_[number % kRing] = message;
   done_[number % kRing].store(0, std::memory_order_relaxed);
   issued_.store(number + 1, std::memory_order_release);
@@ -278,11 +284,83 @@ km_status Communicator::wait(uint64_t number) {
   return failed_.load(std::memory_order_acquire) ? status_ : KM_OK;
 }
 
+// ---- who is waited for ----------------------------------------------------------------------------------------------
+
+void Communicator::open_board() {
+  std::string name;
+  if (place_.rank == 0)
+    name = std::to_string(getpid()) + "-" + std::to_string(static_cast<uint64_t>(Board::now()) & 0xffffffffu) + "-" +
+           std::to_string(reinterpret_cast<uintptr_t>(this) >> 4 & 0xffff);
+  broadcast(name);
+  board_ = std::make_unique<Board>(name, place_.local_size);
+  if (board_->lines() > place_.local_rank) {
+    Board::Line& line = board_->line(place_.local_rank);
+    line.rank.store(place_.rank);
+    line.beat.store(Board::now());
+    line.process.store(getpid());
+    line_.store(&line, std::memory_order_release);
+  }
+  barrier();
+  if (place_.local_rank == 0) board_->hide();
+}
+
+// The number of a collective in its group, the same on all members; and what this rank does, on the board.
+uint64_t Communicator::count(const km_message& message) {
+  const bool collective = message.op != KM_COMM_SEND && message.op != KM_COMM_RECV;
+  const uint64_t number = collective ? ++collectives_[message.group] : 0;
+  if (Board::Line* line = line_.load(std::memory_order_relaxed)) {
+    line->group.store(group_hash_[message.group], std::memory_order_relaxed);
+    line->number.store(number, std::memory_order_relaxed);
+    line->op.store(message.op, std::memory_order_relaxed);
+    line->bytes.store(message.count * message.outer * km_dtype_bytes(message.dtype), std::memory_order_relaxed);
+  }
+  return number;
+}
+
+std::string Communicator::who_is_missing(const km_message& message, uint64_t collective) {
+  std::vector<uint32_t> members;
+  for (const auto& [ranks, group] : groups_)
+    if (group == message.group) members = ranks;
+  if (collective == 0 && message.peer >= 0 && static_cast<size_t>(message.peer) < members.size())
+    members = {members[static_cast<size_t>(message.peer)]};
+  constexpr int64_t kSilent = 5'000'000'000; // a communication thread looks up at least once a second
+  std::string late, elsewhere;
+  for (const uint32_t rank : members) {
+    if (rank == place_.rank) continue;
+    const Board::Line* line = board_ ? board_->find(rank) : nullptr;
+    if (!line) {
+      elsewhere += (elsewhere.empty() ? "" : ", ") + std::to_string(rank);
+      continue;
+    }
+    const std::string at = "; it is at step " + std::to_string(line->step.load()) + ", its last message was " +
+                           op_name(line->op.load()) +
+                           (line->number.load() ? " " + std::to_string(line->number.load()) + " of a group" : "") +
+                           " of " + std::to_string(line->bytes.load()) + " bytes";
+    const std::string name = "rank " + std::to_string(rank) + " (process " + std::to_string(line->process.load()) + ")";
+    const int64_t silent = Board::now() - line->beat.load();
+    if (silent > kSilent)
+      return name + " has given no sign of life for " + std::to_string(silent / 1'000'000'000) +
+             " s: stopped, or its machine is" + at;
+    if (late.empty() && (line->group.load() != group_hash_[message.group] || line->number.load() < collective))
+      late = name + " has not come to it" + at;
+  }
+  if (!late.empty()) return late;
+  return elsewhere.empty() ? "all ranks of the group came to it: the network does not deliver"
+                           : "of ranks " + elsewhere + " on other hosts nothing is known here";
+}
+
 void Communicator::give_up(uint64_t number) {
-  abort(kStuckExit, "step " + std::to_string(step_.load()) + ": message " + std::to_string(number) + ", " +
-                        describe(*ring_[number % kRing]) + ", is not complete after " +
-                        std::to_string(static_cast<int64_t>(time_limit_)) +
-                        " s: a rank of the group is stopped or gone");
+  const km_message& message = *ring_[number % kRing];
+  const uint64_t collective = collective_[number % kRing];
+  abort(kStuckExit, "step " + std::to_string(step_.load()) + ": " + describe(message) +
+                        (collective ? " (collective " + std::to_string(collective) + " of that group)" : "") +
+                        " is not complete after " + std::to_string(static_cast<int64_t>(time_limit_)) +
+                        " s: " + who_is_missing(message, collective));
+}
+
+void Communicator::set_step(int64_t step) {
+  step_ = step;
+  if (Board::Line* line = line_.load(std::memory_order_relaxed)) line->step.store(step, std::memory_order_relaxed);
 }
 
 std::string Communicator::error() const { return failed_.load(std::memory_order_acquire) ? error_ : ""; }
@@ -309,19 +387,32 @@ void Communicator::all_reduce(int64_t* values, uint32_t n, uint32_t reduce) {
   wait_all(message);
 }
 
-void Communicator::broadcast(std::string& bytes) {
-  int64_t size = place_.rank == 0 ? static_cast<int64_t>(bytes.size()) : 0;
+void Communicator::broadcast(km_group* group, void* bytes, uint64_t count) {
+  km_message message{};
+  message.struct_size = sizeof message;
+  message.op = KM_COMM_BROADCAST;
+  message.dtype = KM_U8;
+  message.group = group;
+  message.count = count;
+  message.outer = 1;
+  message.input = message.output = reinterpret_cast<km_address>(bytes);
+  wait_all(message);
+}
+
+void Communicator::broadcast(std::string& text, uint32_t from) {
+  int64_t size = place_.rank == from ? static_cast<int64_t>(text.size()) : 0;
   all_reduce(&size, 1, KM_REDUCE_MAX);
-  bytes.resize(static_cast<size_t>(size));
+  text.resize(static_cast<size_t>(size));
   if (size == 0) return;
   km_message message{};
   message.struct_size = sizeof message;
   message.op = KM_COMM_BROADCAST;
   message.dtype = KM_U8;
   message.group = all_;
+  message.peer = static_cast<int32_t>(from);
   message.count = static_cast<uint64_t>(size);
   message.outer = 1;
-  message.input = message.output = reinterpret_cast<km_address>(bytes.data());
+  message.input = message.output = reinterpret_cast<km_address>(text.data());
   wait_all(message);
 }
 

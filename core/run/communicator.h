@@ -14,6 +14,7 @@
 #include "core/base/doorbell.h"
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
+#include "core/run/board.h"
 #include "kumiki/comm.h"
 
 namespace kumiki {
@@ -52,12 +53,14 @@ class Communicator {
   // A message that takes longer is an error of the rank that waits (exit code 86).
   void set_time_limit(double seconds) { time_limit_ = seconds; }
   // What is told with an error: the step under way.
-  void set_step(int64_t step) { step_ = step; }
+  void set_step(int64_t step);
 
   // In place over all ranks, at once: for what the trainer has to agree on.
   void all_reduce(int64_t* values, uint32_t n, uint32_t reduce);
-  // Rank 0's bytes for all.
-  void broadcast(std::string& bytes);
+  // Bytes of the first member of a group for all its members, in place.
+  void broadcast(km_group* group, void* bytes, uint64_t count);
+  // The text of one rank for all.
+  void broadcast(std::string& text, uint32_t from = 0);
   void barrier();
 
   // Ends the whole job.
@@ -81,6 +84,9 @@ class Communicator {
   std::string describe(const km_message& message) const;
   void wait_all(const km_message& message);
   [[noreturn]] void give_up(uint64_t number);
+  void open_board();
+  uint64_t count(const km_message& message);
+  std::string who_is_missing(const km_message& message, uint64_t collective);
 
   Host& host_;
   const CommChoice choice_;
@@ -93,6 +99,12 @@ class Communicator {
   bool abandoned_ = false;
   double waited_ = 0, time_limit_ = 120;
   std::atomic<int64_t> step_{0};
+
+  std::unique_ptr<Board> board_;
+  std::atomic<Board::Line*> line_{nullptr}; // of this rank
+  std::map<const km_group*, uint64_t> group_hash_;
+  std::map<const km_group*, uint64_t> collectives_; // started so far
+  uint64_t collective_[kRing] = {};                 // number of a message among those of its group; 0: send, receive
 
   const km_message* ring_[kRing] = {};
   std::atomic<uint8_t> done_[kRing] = {};

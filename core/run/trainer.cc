@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/base/hash.h"
 #include "core/base/log.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/run/evaluator.h"
@@ -208,6 +209,7 @@ class Trainer {
   int loop() {
     const RunSettings& run = config_.run();
     Signals signals;
+    if (communicator_) communicator_->set_time_limit(run.time_limit);
     const Strategies& strategies = engine_.strategies();
     Prefetch prefetch(*engine_.feed(), {run.micro_batch, strategies.batch_degree(), strategies.batch_index()});
     while (step_ < run.steps) {
@@ -320,6 +322,8 @@ class Trainer {
   void between_steps() {
     const RunSettings& run = config_.run();
     const bool last = step_ == run.steps;
+    if (options_.after_step) options_.after_step(store_, engine_.strategies().rank(), step_);
+    if (communicator_ && run.compare_every > 0 && (step_ % run.compare_every == 0 || last)) compare_weights();
     if (evaluator_ && (step_ % run.eval_every == 0 || last)) {
       const Evaluation e = evaluator_->run(run.eval_batches);
       std::vector<km_metric> values = {{"step", static_cast<double>(step_)}, {"eval_loss", e.loss}};
@@ -335,6 +339,34 @@ class Trainer {
     if (config_.checkpoint().every > 0 && step_ % config_.checkpoint().every == 0) {
       save();
       event(step_, "checkpoint", checkpoints_ + "/" + checkpoint_name(step_));
+    }
+  }
+
+  // Ranks that hold the same parameters hold the same bits: each compares its own with those of the first along each axis.
+  void compare_weights() {
+    for (size_t axis = 0; axis < graph_->axes().size(); ++axis) {
+      if (static_cast<int32_t>(axis) == engine_.strategies().pipeline_axis()) continue;
+      std::vector<uint64_t> own;
+      std::vector<const Leaf*> compared;
+      for (const Leaf& leaf : plan_.leaves) {
+        if (leaf.kind != ValueKind::kParameter) continue;
+        if (graph_->placement(leaf.value, axis).spread != Spread::kReplicated) continue;
+        own.push_back(xxh3(reinterpret_cast<const void*>(store_.leaf(leaf.name)), leaf.type.bytes()));
+        compared.push_back(&leaf);
+      }
+      if (own.empty()) continue;
+      std::vector<uint64_t> first = own;
+      const std::vector<uint32_t> ranks = engine_.strategies().group(graph_->axes()[axis].name);
+      communicator_->broadcast(communicator_->group(ranks), first.data(), first.size() * sizeof(uint64_t));
+      for (size_t i = 0; i < own.size(); ++i)
+        if (own[i] != first[i])
+          communicator_->abort(
+              kExitDiverged,
+              "after step " + std::to_string(step_) + ": " + compared[i]->name + " differs between rank " +
+                  std::to_string(ranks[0]) + " and this one, which should hold the same (axis " +
+                  graph_->axes()[axis].name +
+                  ")\n  the last good state is in the newest checkpoint: go on with --resume; if it comes "
+                  "again, look at the memory of both machines");
     }
   }
 

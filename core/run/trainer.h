@@ -3,21 +3,26 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "core/plan/plan.h"
 #include "core/plugin/registry.h"
 #include "core/run/communicator.h"
+#include "core/run/store.h"
 
 namespace kumiki {
 
-inline constexpr int kExitStopped = 85; // stopped by a signal, a stop file or run.max_wall; a checkpoint was saved
-inline constexpr int kExitNumeric = 5;  // loss or gradients are not finite
+inline constexpr int kExitStopped = 85;  // stopped by a signal, a stop file or run.max_wall; a checkpoint was saved
+inline constexpr int kExitDiverged = 87; // ranks that should hold the same weights do not
+inline constexpr int kExitNumeric = 5;   // loss or gradients are not finite
 
 struct TrainOptions {
   bool resume = false;
   bool fresh = false;   // remove the checkpoints of an earlier run of this name
   bool profile = false; // time each step of the plan; prints a table at the end
+  // Called after each step, before weights are compared: tests do harm with it.
+  std::function<void(const Store& store, int64_t rank, int64_t step)> after_step;
 };
 
 // Runs the configuration to its last step. Returns the exit code; throws Error.
