@@ -7,8 +7,8 @@
 // for nothing.
 //
 // A value that the body reads and the head makes (a parameter that was gathered there) is to the body what a parameter
-// is: its terms are summed over the micro-batches by `accumulate`. The derivative of the head node goes on from there in
-// the tail, where a parameter's own terms of the body, accumulated too, meet what comes through the head.
+// is: its terms are summed over the micro-batches by `accumulate`. The derivative of the head node goes on from there
+// in the tail, where a parameter's own terms of the body, accumulated too, meet what comes through the head.
 #include <algorithm>
 
 #include "core/base/error.h"
@@ -46,8 +46,8 @@ class Differentiation {
   }
 
  private:
-  // Values that depend on a parameter; and, for each parameter and each value of the head, its first reader in the body:
-  // once that is differentiated, all terms of the body are there.
+  // Values that depend on a parameter; and, for each parameter and each value of the head, its first reader in the
+  // body: once that is differentiated, all terms of the body are there.
   void find_wanted(const std::vector<NodeId>& forward) {
     finished_after_.resize(forward.size());
     for (const ValueId parameter : graph_.parameters()) {

@@ -183,7 +183,8 @@ ValueId Graph::add_state(ValueId owner, const std::string& name, const Type& typ
   value.owner = owner;
   const ValueId id = new_leaf(full, std::move(value));
   if (owner) {
-    // A state of the parameter's shape is divided as that is; another (a scalar of the whole tensor) is on all ranks alike.
+    // A state of the parameter's shape is divided as that is; another (a scalar of the whole tensor) is on all ranks
+    // alike.
     Value& state = values_[id];
     const Value& of = values_[owner];
     state.layer = of.layer, state.stage = of.stage;

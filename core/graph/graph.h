@@ -91,8 +91,8 @@ struct Value {
   uint32_t init = KM_INIT_ZERO;
   double init_std = 0;
   bool decay = false;
-  // of leaves that are divided (else empty): the whole shape; the box [box_offset, box_offset + box_shape) of it that this
-  // rank's part lies in; and of a flat one the range of the box's elements, counted row-major
+  // of leaves that are divided (else empty): the whole shape; the box [box_offset, box_offset + box_shape) of it that
+  // this rank's part lies in; and of a flat one the range of the box's elements, counted row-major
   Shape logical_shape, box_offset, box_shape;
   int64_t flat_begin = 0, flat_end = -1;
   ValueId tied_to = 0; // of a parameter: it is a copy of that one, on another stage; not saved, updated alike
@@ -134,8 +134,8 @@ struct OpRules {
   std::function<ValueId(Graph&, const Node&, size_t input, const std::vector<ValueId>& output_gradients)> derivative;
   // Whether a fused op already honours the step scalar "apply", so that assign needs no select.
   bool takes_apply = false;
-  // Placement of output `output` along one axis, for those of the inputs; throws Error (a sentence) where they do not go
-  // together. Null: all replicated, or all sharded alike for ops of one's own, is what it takes.
+  // Placement of output `output` along one axis, for those of the inputs; throws Error (a sentence) where they do not
+  // go together. Null: the rule of the vocabulary's table (placement.cc), else it takes replicated values only.
   std::function<Placement(const Graph&, const Node&, const std::vector<Placement>& inputs, size_t output, size_t axis)>
       placement;
   // Bits that the attribute `accumulate` may have. The built-in shape rules know of its addends at the end of the
@@ -166,8 +166,8 @@ class Graph {
   int32_t stages() const { return stages_; } // virtual stages of the pipeline; 1 without one
   void set_stages(int32_t stages) { stages_ = stages; }
 
-  // Divides a leaf along an axis: dimension `dim`, or -1: the elements of what is left of it (then its shape has rank 1).
-  // Its readers have wrong types until infer_all. States of an owner follow it when they are added.
+  // Divides a leaf along an axis: dimension `dim`, or -1: the elements of what is left of it (then its shape has rank
+  // 1). Its readers have wrong types until infer_all. States of an owner follow it when they are added.
   void shard(ValueId leaf, int32_t dim, size_t axis);
   Placement placement(ValueId id, size_t axis) const;
   // A copy of a parameter on another stage (tied weights across a pipeline).
@@ -294,9 +294,9 @@ class Graph {
 // Reverse mode: adds the gradients of output "loss" (seeded with the step scalar "loss_scale") for every parameter,
 // and one `accumulate` node for each, whose output is gradients()[parameter]. Backward nodes take layer and stage of
 // their forward node; part W if the input that they differentiate does not vary on micro-batches, else B. accumulate
-// stands in the body, its output does not vary. Where the head makes of a parameter what the body reads (flat_gather), the
-// accumulated gradient of that goes through the derivative of the head's node in the tail, and gradients()[parameter] is
-// what comes out. A parameter that the loss does not depend on is an Error.
+// stands in the body, its output does not vary. Where the head makes of a parameter what the body reads (flat_gather),
+// the accumulated gradient of that goes through the derivative of the head's node in the tail, and
+// gradients()[parameter] is what comes out. A parameter that the loss does not depend on is an Error.
 void autodiff(Graph& graph);
 
 // Replaces tensor_norm(x), for x divided over ranks, by the root of the sum of their sum_squares(x). The graph's
@@ -305,8 +305,8 @@ void resolve_norms(Graph& graph);
 
 // What must hold at last, when strategies, optimizer and core have written all they have to: each gradient lies as its
 // parameter does, and none is a partial sum; nodes read what is on their stage; outputs are on all ranks alike; gathers
-// and scatters go over the innermost axes of a dimension; the gradients of tied copies are one sum over their stages; no
-// norm is that of one rank. Needs placements (infer_all). Throws Error naming node, axis and who added it.
+// and scatters go over the innermost axes of a dimension; the gradients of tied copies are one sum over their stages;
+// no norm is that of one rank. Needs placements (infer_all). Throws Error naming node, axis and who added it.
 void check_final(const Graph& graph);
 
 // One line a node: `%12:f32[4,64,128] = matmul(%3:tokens, %9:wte) {transpose_b=1}  body/F layer 3`. And as Graphviz.
@@ -315,8 +315,8 @@ std::string to_graphviz(const Graph& graph);
 std::string to_text(const Type& type); // "f32[4,64,128]"
 std::string to_text(const Graph& graph, const Node& node);
 
-// Placement of output `output` of a node along one axis, for those of its inputs (placement.cc): the op's own rule, else
-// that of the vocabulary. Ops without output are checked too (output 0). Throws Error (a sentence).
+// Placement of output `output` of a node along one axis, for those of its inputs (placement.cc): the op's own rule,
+// else that of the vocabulary. Ops without output are checked too (output 0). Throws Error (a sentence).
 Placement infer_placement(const Graph& graph, const Node& node, const std::vector<Placement>& inputs, size_t output,
                           size_t axis);
 bool has_placement_rule(const std::string& op); // whether the vocabulary's table has one

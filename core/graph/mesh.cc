@@ -1,5 +1,5 @@
-// What of a graph has to do with many ranks: the mesh, how leaves are divided over it, stages, and inference of all types
-// and placements after a rewrite.
+// What of a graph has to do with many ranks: the mesh, how leaves are divided over it, stages, and inference of all
+// types and placements after a rewrite.
 #include <algorithm>
 #include <sstream>
 

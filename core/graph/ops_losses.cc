@@ -57,7 +57,7 @@ Types cross_entropy_backward_shape(const Node& node, const Types& in) {
   return {in[0]};
 }
 
-// ---- the loss over a divided vocabulary: rows of logits hold the words offset … offset + V - 1 --------------------------
+// ---- the loss over a divided vocabulary: logits of the words offset … offset + V - 1 --------------------------------
 
 // Inputs [first, end) have a number for each row of logits.
 void expect_row_numbers(const Node& node, const Types& in, size_t first, const std::vector<const char*>& names) {
@@ -85,7 +85,8 @@ Types cross_entropy_parts_shape(const Node& node, const Types& in) {
   return {scalar(), scalar()};
 }
 
-// Of the whole loss: the effect of the logits on max, sum_exp and picked is in it, so that these have none of their own.
+// Of the whole loss: the effect of the logits on max, sum_exp and picked is in it, so that these have none of their
+// own.
 ValueId cross_entropy_parts_derivative(Graph& graph, const Node& node, size_t input, const Gradients& g) {
   if (input != 0 || !g[0]) return 0;
   const auto& in = node.inputs;

@@ -1,5 +1,5 @@
-// Placement of the ops that layers are made of: products, norms, attention and positions, embedding and loss, with their
-// derivatives. A value is divided by samples (dimension 0), tokens (1), or heads and columns (the last).
+// Placement of the ops that layers are made of: products, norms, attention and positions, embedding and loss, with
+// their derivatives. A value is divided by samples (dimension 0), tokens (1), or heads and columns (the last).
 #include "core/graph/placement.h"
 
 namespace kumiki::placing {

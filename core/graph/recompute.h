@@ -7,10 +7,10 @@
 
 namespace kumiki {
 
-// Each marked forward node of the body that backward (parts B and W) reads is cloned right before the first such reader,
-// once: what reads it in backward reads the clone. A clone reads the clones of marked nodes, else what is stored. Clones
-// are part B and keep all attributes (dropout draws the same); their derived_from is the node. Transfers and nodes of the
-// head are never cloned, marked or not.
+// Each marked forward node of the body that backward (parts B and W) reads is cloned right before the first such
+// reader, once: what reads it in backward reads the clone. A clone reads the clones of marked nodes, else what is
+// stored. Clones are part B and keep all attributes (dropout draws the same); their derived_from is the node. Transfers
+// and nodes of the head are never cloned, marked or not.
 void recompute(Graph& graph);
 
 } // namespace kumiki

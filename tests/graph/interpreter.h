@@ -18,8 +18,8 @@ class Interpreter {
 
   // Of a leaf, by name. Step scalars that are not set are 1 (step, loss_scale, apply …) or 0 (past, micro).
   void set(const std::string& leaf, const Numbers& numbers);
-  // Runs all nodes in order. Throws with the node and the kernel's words where one fails. All stages are here: a transfer
-  // is a copy, add_stages a sum. Communication along axes needs other ranks (ranks.h).
+  // Runs all nodes in order. Throws with the node and the kernel's words where one fails. All stages are here: a
+  // transfer is a copy, add_stages a sum. Communication along axes needs other ranks (ranks.h).
   void run();
   // The same by steps: all leaves, then one node.
   void start();

@@ -13,7 +13,8 @@ inline Type f32(const Shape& shape) { return {KM_F32, shape}; }
 inline Type i32(const Shape& shape) { return {KM_I32, shape}; }
 inline Type i64() { return {KM_I64, {}}; }
 
-// What is taken: "inputs>outputs", a letter each: R replicated, P partial, M maximum, a digit the dimension that is divided.
+// What is taken: "inputs>outputs", a letter each: R replicated, P partial, M maximum, a digit the dimension that is
+// divided.
 struct PlacementCase {
   std::string op;
   std::vector<Type> inputs; // whole

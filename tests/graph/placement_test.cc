@@ -1,6 +1,6 @@
-// Placement rules. Every combination of placements of an op's inputs is tried over an axis of two ranks: what a rule takes
-// is listed here, and must be true: both ranks run the op on their parts, and the outputs, put together as the rule says,
-// are those of the op on the whole.
+// Placement rules. Every combination of placements of an op's inputs is tried over an axis of two ranks: what a rule
+// takes is listed here, and must be true: both ranks run the op on their parts, and the outputs, put together as the
+// rule says, are those of the op on the whole.
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <set>

@@ -138,8 +138,8 @@ void Ranks::run() {
 }
 
 Numbers Ranks::whole(ValueId id, const Shape& shape) const {
-  // Axis by axis: what was divided last is joined first, deepest in the recursion. Elements are divided after dimensions,
-  // and a dimension from the outer axes to the inner ones.
+  // Axis by axis: what was divided last is joined first, deepest in the recursion. Elements are divided after
+  // dimensions, and a dimension from the outer axes to the inner ones.
   const std::vector<Axis>& axes = graphs_[0]->axes();
   std::vector<size_t> by_level;
   for (size_t axis = 0; axis < axes.size(); ++axis) by_level.push_back(axis);

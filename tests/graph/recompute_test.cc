@@ -12,7 +12,8 @@ namespace {
 
 enum class Mode { kNone, kSelective, kFull };
 
-// As the strategy marks: `full` all of a layer but what it hands to the next one, `selective` what is cheap to make again.
+// As the strategy marks: `full` all of a layer but what it hands to the next one, `selective` what is cheap to make
+// again.
 void mark(Graph& graph, Mode mode) {
   const std::vector<NodeId> order = graph.order();
   for (size_t i = 0; i + 1 < order.size(); ++i) {
