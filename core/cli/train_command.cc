@@ -25,6 +25,8 @@ void add_train_command(CLI::App& app, int* exit_code) {
   command->add_flag("--resume", arguments->options.resume, "go on from the newest checkpoint of runs/NAME");
   command->add_flag("--fresh", arguments->options.fresh, "start over: removes the checkpoints of runs/NAME");
   command->add_flag("--profile", arguments->options.profile, "time each op; prints a table at the end");
+  command->add_flag("--trace", arguments->options.trace,
+                    "keep the times of three steps of every rank: runs/NAME/trace.json, for Perfetto");
   command->callback([arguments, exit_code] {
     std::vector<std::string> sets = arguments->sets;
     if (arguments->steps > 0) sets.push_back("run.steps=" + std::to_string(arguments->steps));

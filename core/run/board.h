@@ -14,11 +14,11 @@ class Board {
   struct Line {
     std::atomic<int64_t> rank{-1};
     std::atomic<int64_t> process{0};
-    std::atomic<int64_t> beat{0};   // nanoseconds of the host's steady clock: its communication thread is alive
-    std::atomic<int64_t> step{0};   // under way
-    std::atomic<uint64_t> group{0}; // of the message that it started last
+    std::atomic<int64_t> beat{0};    // nanoseconds of the host's steady clock: its communication thread is alive
+    std::atomic<int64_t> step{0};    // under way
+    std::atomic<uint64_t> group{0};  // of the message that it started last
     std::atomic<uint64_t> number{0}; // which collective of that group it was, from 1; 0: a send or receive
-    std::atomic<uint32_t> op{0};    // KM_COMM_*
+    std::atomic<uint32_t> op{0};     // KM_COMM_*
     std::atomic<uint64_t> bytes{0};
   };
 

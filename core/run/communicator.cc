@@ -42,18 +42,13 @@ void pause() {
 #endif
 }
 
-const char* op_name(uint32_t op) {
-  switch (op) {
-    case KM_COMM_ALL_REDUCE: return "all_reduce";
-    case KM_COMM_REDUCE_SCATTER: return "reduce_scatter";
-    case KM_COMM_ALL_GATHER: return "all_gather";
-    case KM_COMM_ALL_TO_ALL: return "all_to_all";
-    case KM_COMM_BROADCAST: return "broadcast";
-    case KM_COMM_SEND: return "send";
-    case KM_COMM_RECV: return "recv";
-    default: return "?";
-  }
+const std::string* op_names() {
+  static const std::string names[] = {"nothing",    "all_reduce", "reduce_scatter", "all_gather",
+                                      "all_to_all", "broadcast",  "send",           "recv"};
+  return names;
 }
+
+const std::string& op_name(uint32_t op) { return op_names()[op <= KM_COMM_RECV ? op : 0]; }
 
 } // namespace
 
@@ -179,6 +174,7 @@ void Communicator::start_new() {
       done_bell_.ring();
       continue;
     }
+    if (tracing_) entry.begin = trace_now();
     active_.push_back(entry);
     active_numbers_.push_back(taken_);
   }
@@ -193,6 +189,11 @@ bool Communicator::test_all() {
     if (!done && status == KM_OK) {
       ++i;
       continue;
+    }
+    if (active_[i].begin != 0 && tracing_) {
+      const km_message& m = *active_[i].message;
+      events_.push_back({&op_names()[m.op], TraceEvent::kMessages, active_[i].begin, trace_now(),
+                         m.count * m.outer * km_dtype_bytes(m.dtype)});
     }
     done_[active_numbers_[i] % kRing].store(1, std::memory_order_release);
     active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(i));
@@ -213,7 +214,7 @@ void Communicator::fail(km_status status, const km_message& message) {
 std::string Communicator::describe(const km_message& message) const {
   for (const auto& [ranks, group] : groups_)
     if (group == message.group) {
-      std::string text = std::string(op_name(message.op)) + " of " +
+      std::string text = op_name(message.op) + " of " +
                          std::to_string(message.count * message.outer * km_dtype_bytes(message.dtype)) +
                          " bytes among ranks";
       for (size_t i = 0; i < ranks.size() && i < 8; ++i) text += (i ? "," : " ") + std::to_string(ranks[i]);
@@ -265,7 +266,8 @@ bool Communicator::done(uint64_t number) const {
 
 km_status Communicator::wait(uint64_t number) {
   if (!done(number)) {
-    const auto begin = SteadyClock::now();
+    const auto entered = SteadyClock::now();
+    auto begin = entered, looked = entered;
     const auto spin_end = begin + std::chrono::microseconds(20);
     waiting_.store(true, std::memory_order_relaxed);
     while (!done(number)) {
@@ -276,10 +278,12 @@ km_status Communicator::wait(uint64_t number) {
         continue;
       }
       done_bell_.wait(seen, 100000);
+      if (seconds_since(looked) > 2) begin = SteadyClock::now(); // this rank itself was stopped: it was waited for
+      looked = SteadyClock::now();
       if (seconds_since(begin) > time_limit_ && !done(number)) give_up(number);
     }
     waiting_.store(false, std::memory_order_relaxed);
-    waited_ += seconds_since(begin);
+    waited_ += seconds_since(entered);
   }
   return failed_.load(std::memory_order_acquire) ? status_ : KM_OK;
 }
@@ -414,6 +418,16 @@ void Communicator::broadcast(std::string& text, uint32_t from) {
   message.outer = 1;
   message.input = message.output = reinterpret_cast<km_address>(text.data());
   wait_all(message);
+}
+
+std::vector<TraceEvent> Communicator::trace(bool on) {
+  std::vector<TraceEvent> kept;
+  on_thread([&] {
+    tracing_ = on;
+    kept.swap(events_);
+    if (on) events_.reserve(size_t{1} << 16);
+  });
+  return kept;
 }
 
 void Communicator::barrier() {

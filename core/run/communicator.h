@@ -15,6 +15,7 @@
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
 #include "core/run/board.h"
+#include "core/run/trace.h"
 #include "kumiki/comm.h"
 
 namespace kumiki {
@@ -63,6 +64,9 @@ class Communicator {
   void broadcast(std::string& text, uint32_t from = 0);
   void barrier();
 
+  // From now on, or no longer, times of messages are kept; what was kept so far comes out.
+  std::vector<TraceEvent> trace(bool on);
+
   // Ends the whole job.
   [[noreturn]] void abort(int exit_code, const std::string& text);
   // The other ranks are not waited for at the end: this one failed.
@@ -73,6 +77,7 @@ class Communicator {
   struct Entry {
     const km_message* message = nullptr;
     uint64_t request = 0;
+    int64_t begin = 0; // where a trace is kept
   };
   void work();
   bool run_calls();
@@ -110,6 +115,8 @@ class Communicator {
   std::atomic<uint8_t> done_[kRing] = {};
   std::vector<Entry> active_; // of the communication thread
   std::vector<uint64_t> active_numbers_;
+  bool tracing_ = false; // of the communication thread, as the events
+  std::vector<TraceEvent> events_;
   alignas(64) std::atomic<uint64_t> issued_{0}; // messages handed over
   Doorbell work_bell_;                          // with each message and call: for the communication thread
   Doorbell done_bell_;                          // with each completion and answer: for the rank's

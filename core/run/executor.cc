@@ -7,6 +7,11 @@
 #include "core/base/error.h"
 
 namespace kumiki {
+namespace {
+
+const std::string kWaits = "waits for a message";
+
+} // namespace
 
 // ---- Staging ----
 
@@ -214,16 +219,21 @@ km_status Executor::run_steps(const std::vector<Step>& steps, const ScheduleEntr
     if (step.last_only && !entry.last) continue;
     at_ = &step;
     km_status status = KM_OK;
+    const int64_t came = tracing_ ? trace_now() : 0;
     if (step.awaits)
       for (uint32_t id : *step.awaits)
         if (status == KM_OK) status = await(ticket(id, entry.slot));
     if (status != KM_OK) return status;
+    const int64_t begin = tracing_ ? trace_now() : 0;
+    if (tracing_ && begin - came > 5000) events_.push_back({&kWaits, TraceEvent::kCompute, came, begin, 0});
     const Call& c = entry.first ? step.first : step.next;
     if (step.comm != kumiki::Step::kNoComm)
       status = send_off(step, c, entry.slot);
     else
       status = profiling_ ? run_timed(step, c) : call(c);
     if (status != KM_OK) return status;
+    if (tracing_ && step.comm == kumiki::Step::kNoComm)
+      events_.push_back({&rows_[step.row].op, TraceEvent::kCompute, begin, trace_now(), 0});
   }
   return KM_OK;
 }
@@ -260,6 +270,14 @@ km_status Executor::run(const std::vector<ScheduleEntry>& schedule, const Stagin
   overhead_ += seconds;
   run_seconds_ += seconds;
   return status;
+}
+
+std::vector<TraceEvent> Executor::trace(bool on) {
+  std::vector<TraceEvent> kept;
+  kept.swap(events_);
+  tracing_ = on;
+  if (on) events_.reserve(size_t{1} << 18);
+  return kept;
 }
 
 std::string Executor::failed() const {

@@ -67,6 +67,8 @@ class Executor {
   void read_output(const std::string& output, void* to) const;
   void read(const Location& location, void* to, uint64_t bytes) const;
 
+  // From now on, or no longer, times of steps and waits are kept; what was kept so far comes out.
+  std::vector<TraceEvent> trace(bool on);
   // With profiling each step waits for its end and is timed.
   void profile(bool on) { profiling_ = on; }
   std::vector<ProfileRow> profile_rows() const;
@@ -125,7 +127,8 @@ class Executor {
   std::map<std::string, uint32_t> row_of_;
   std::vector<ProfileRow> rows_;
   const Step* at_ = nullptr;
-  bool profiling_ = false;
+  bool profiling_ = false, tracing_ = false;
+  std::vector<TraceEvent> events_;
   double overhead_ = 0, run_seconds_ = 0;
 };
 

@@ -223,6 +223,7 @@ class Trainer {
 
       const double rate = learning_rate(config_.optimizer(), step_ + 1, run.steps);
       stage(rows, sequences, rate);
+      if (options_.trace) trace_step(++traced_);
       if (communicator_) communicator_->set_step(step_ + 1);
       const double waited = communicator_ ? communicator_->waited() : 0;
       if (executor_->run(schedule_of(sequences), *staging_) != KM_OK) {
@@ -249,6 +250,7 @@ class Trainer {
         return kExitStopped;
       }
     }
+    if (options_.trace && traced_ >= 2 && traced_ < 5) trace_step(5); // a run that was too short for all three
     if (saved_step_ != step_) save();
     writer_->wait();
     event(step_, "checkpoint", latest_checkpoint(real_fs(), checkpoints_));
@@ -342,6 +344,31 @@ class Trainer {
     }
   }
 
+  // Step `n` of this run begins. The second to the fourth are kept: the first one warms up.
+  void trace_step(int64_t n) {
+    constexpr int64_t kFirst = 2, kEnd = 5;
+    if (n == kFirst) {
+      if (communicator_) communicator_->barrier();
+      trace_origin_ = trace_now();
+    }
+    if (n == kFirst || n == kEnd) {
+      trace_events_ = executor_->trace(n == kFirst);
+      if (communicator_)
+        for (const TraceEvent& e : communicator_->trace(n == kFirst)) trace_events_.push_back(e);
+    }
+    if (n != kEnd) return;
+    std::vector<std::string> ranks;
+    for (int64_t r = 0; r < engine_.strategies().ranks(); ++r) {
+      std::string text;
+      if (r == engine_.strategies().rank()) text = trace_text(trace_events_, r, trace_origin_);
+      if (communicator_) communicator_->broadcast(text, static_cast<uint32_t>(r));
+      if (first_) ranks.push_back(std::move(text));
+    }
+    if (!first_) return;
+    write_file(real_fs(), folder_ + "/trace.json", trace_file(ranks));
+    event(step_, "notice", "trace of three steps in " + folder_ + "/trace.json (open it in ui.perfetto.dev)");
+  }
+
   // Ranks that hold the same parameters hold the same bits: each compares its own with those of the first along each axis.
   void compare_weights() {
     for (size_t axis = 0; axis < graph_->axes().size(); ++axis) {
@@ -427,7 +454,9 @@ class Trainer {
   std::unique_ptr<Measures> measures_;
   std::map<std::string, std::string> kernel_choices_;
   std::map<int64_t, std::vector<ScheduleEntry>> schedules_; // by sequences
-  double comm_seconds_ = 0;                                 // of the last step: waited for messages
+  int64_t traced_ = 0, trace_origin_ = 0;
+  std::vector<TraceEvent> trace_events_;
+  double comm_seconds_ = 0; // of the last step: waited for messages
   int64_t parameters_ = 0;
   int64_t step_ = 0, sample_ = 0, tokens_ = 0, saved_step_ = -1;
   int skipped_ = 0;

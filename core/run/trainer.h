@@ -21,6 +21,7 @@ struct TrainOptions {
   bool resume = false;
   bool fresh = false;   // remove the checkpoints of an earlier run of this name
   bool profile = false; // time each step of the plan; prints a table at the end
+  bool trace = false;   // keep the times of the second to fourth step of this run: runs/NAME/trace.json
   // Called after each step, before weights are compared: tests do harm with it.
   std::function<void(const Store& store, int64_t rank, int64_t step)> after_step;
 };

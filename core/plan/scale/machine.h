@@ -1,0 +1,55 @@
+// Machine: what one rank of a machine reaches, and the network between ranks, from a machine file (docs/machines.md). In: a
+// TOML file. Out: rates, efficiencies, levels of the network, each checked with file:line:column. Floor: plan.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/config/table.h"
+
+namespace kumiki {
+
+// A level of the network: the ranks of a node among each other, the nodes of the machine.
+struct NetworkLevel {
+  std::string name;
+  int64_t ranks = 0;           // how many ranks reach each other by it, from rank 0 on in blocks; 0: all
+  double latency = 0;          // seconds from one rank to another, the software's part included
+  double bytes_per_second = 0; // of one rank to one other, in each direction
+  double shared = 0;           // bytes a second of all ranks of a block of the level below together; 0: not less
+};
+
+struct Machine {
+  enum class Algorithm : uint8_t { kFastest, kRing, kTree };
+
+  std::string file, name;
+  int64_t ranks_per_node = 1;
+  int64_t cores = 1;           // of a rank
+  double f32_flops = 0;        // of a rank, as all below
+  double bf16_flops = 0;       // of products in bf16; as f32_flops where the file has none
+  double bytes_per_second = 0; // from and to memory
+  double memory_bytes = 0;     // that a rank can use; 0: not known
+  double step_overhead = 0;    // seconds that each step takes on top
+  double overlap = 1;          // share of a message's time that does not slow down what is computed meanwhile
+  uint64_t workspace = 0;      // bytes of scratch memory that a product or attention takes
+  Algorithm collectives = Algorithm::kFastest;
+  int64_t skinny_below = 0;                 // products whose smallest dimension is less are "skinny"
+  std::map<std::string, double> efficiency; // share of the peak, by class of op: kClasses
+  std::vector<NetworkLevel> network;        // inner first
+
+  static constexpr const char* kClasses[] = {"matmul",     "matmul_skinny",      "attention",
+                                             "projection", "attention_backward", "elementwise"};
+
+  // The same machine with another number of ranks on a node, which share its cores, memory and rates. Throws Error.
+  Machine with_ranks_per_node(int64_t ranks) const;
+  double flops(bool bf16) const { return bf16 ? bf16_flops : f32_flops; }
+};
+
+// Throws Error at file:line:column: unknown keys, wrong types, figures that cannot be.
+Machine parse_machine(const std::string& text, const std::string& file);
+Machine load_machine(const std::string& file);
+// `name` is a path, or the name of a file in one of `folders` without ".toml". Throws Error that lists what there is.
+std::string find_machine(const std::string& name, const std::vector<std::string>& folders);
+
+} // namespace kumiki

@@ -1,0 +1,252 @@
+#include "core/plan/scale/simulate.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "core/base/error.h"
+
+namespace kumiki {
+namespace {
+
+constexpr double kUnknown = -1;
+
+// A transfer or a collective of several coordinates: known in time when all have come.
+struct Meeting {
+  double begin = kUnknown, end = kUnknown;
+  std::vector<std::pair<int32_t, double>> came; // coordinate, time
+};
+
+struct Ticket {
+  double begin = kUnknown, end = kUnknown; // of what is known at once
+  int32_t meeting = -1;
+  bool open = false;
+};
+
+class Simulation {
+ public:
+  Simulation(const std::vector<SimProgram>& programs, uint32_t axes, bool spans)
+      : programs_(programs), keep_spans_(spans), ranks_(programs.size()) {
+    for (size_t c = 0; c < programs.size(); ++c) {
+      Rank& r = ranks_[c];
+      r.times.message.assign(axes, 0);
+      r.times.exposed.assign(axes, 0);
+      r.tickets.resize(programs[c].messages.size() * static_cast<size_t>(programs[c].slots));
+    }
+  }
+
+  SimResult run() {
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (size_t c = 0; c < ranks_.size(); ++c) moved |= advance(c);
+    }
+    SimResult result;
+    for (size_t c = 0; c < ranks_.size(); ++c) {
+      if (!ranks_[c].finished)
+        throw Error("schedule", "coordinate " + std::to_string(c) + " of the pipeline waits for ever, in entry " +
+                                    std::to_string(ranks_[c].entry) + " of " +
+                                    std::to_string(programs_[c].entries.size()));
+      result.seconds = std::max(result.seconds, ranks_[c].now);
+    }
+    for (Rank& r : ranks_) {
+      r.times.end = r.now;
+      r.times.idle += result.seconds - r.now;
+      result.coordinates.push_back(std::move(r.times));
+    }
+    return result;
+  }
+
+ private:
+  struct Rank {
+    size_t entry = 0, op = 0;
+    bool entered = false, finished = false;
+    size_t opening = 0; // sends of the slot that were awaited already
+    double now = 0, debt = 0;
+    std::vector<Ticket> tickets;
+    std::map<uint32_t, double> lanes;
+    double out = 0, in = 0; // when the lanes of sends and of receives are free
+    std::map<uint64_t, size_t> shared_calls;
+    SimTimes times;
+  };
+
+  Ticket& ticket(size_t c, uint32_t message, int32_t slot) {
+    const SimProgram& p = programs_[c];
+    const int32_t at = p.messages[message].slotted ? slot : 0;
+    return ranks_[c].tickets[message * static_cast<size_t>(p.slots) + static_cast<size_t>(at)];
+  }
+
+  // Goes on until the coordinate has to wait for what is not known yet. True if it did anything.
+  bool advance(size_t c) {
+    Rank& r = ranks_[c];
+    const SimProgram& p = programs_[c];
+    bool moved = false;
+    while (r.entry < p.entries.size()) {
+      const SimProgram::Entry& e = p.entries[r.entry];
+      if (!r.entered) {
+        if (!open(c, e)) return moved;
+        r.entered = true;
+        moved = true;
+      }
+      const std::vector<SimOp>& list = p.lists[e.list];
+      for (; r.op < list.size(); ++r.op, moved = true) {
+        const SimOp& op = list[r.op];
+        if (op.kind == SimOp::Kind::kCompute)
+          compute(c, op.seconds);
+        else if (!await(c, op.message, e.slot))
+          return moved;
+        else if (op.kind == SimOp::Kind::kStart)
+          start(c, op.message, e.slot);
+      }
+      ++r.entry;
+      r.op = 0;
+      r.entered = false;
+    }
+    if (r.finished) return moved;
+    for (uint32_t m = 0; m < p.messages.size(); ++m)
+      for (int32_t slot = 0; slot < p.slots; ++slot)
+        if (!await(c, m, slot)) return moved;
+    return r.finished = true;
+  }
+
+  // What an entry needs before its first step: the sends of whoever had the slot before; before the tail all sends.
+  bool open(size_t c, const SimProgram::Entry& e) {
+    const SimProgram& p = programs_[c];
+    if (e.entry.phase == Phase::kTail) {
+      for (const std::vector<uint32_t>& sends : p.sends)
+        for (const uint32_t m : sends)
+          for (int32_t slot = 0; slot < p.slots; ++slot)
+            if (!await(c, m, slot)) return false;
+    } else if (e.entry.opens) {
+      for (const uint32_t m : p.sends[static_cast<size_t>(e.entry.segment)])
+        if (!await(c, m, e.slot)) return false;
+    }
+    return true;
+  }
+
+  void compute(size_t c, double seconds) {
+    Rank& r = ranks_[c];
+    const double begin = r.now;
+    r.now += seconds + r.debt;
+    r.times.computed += seconds + r.debt;
+    r.debt = 0;
+    if (!keep_spans_) return;
+    std::vector<SimSpan>& spans = r.times.compute;
+    const int32_t entry = static_cast<int32_t>(r.entry);
+    if (!spans.empty() && spans.back().entry == entry && spans.back().end == begin)
+      spans.back().end = r.now;
+    else
+      spans.push_back({begin, r.now, entry, -1});
+  }
+
+  // False: not known yet. Otherwise the coordinate has waited.
+  bool await(size_t c, uint32_t message, int32_t slot) {
+    Ticket& t = ticket(c, message, slot);
+    if (!t.open) return true;
+    double begin = t.begin, end = t.end;
+    if (t.meeting >= 0) {
+      const Meeting& meeting = meetings_[static_cast<size_t>(t.meeting)];
+      if (meeting.end == kUnknown) return false;
+      begin = meeting.begin, end = meeting.end;
+    }
+    t = {};
+    Rank& r = ranks_[c];
+    if (end <= r.now) return true;
+    // Before a meeting began others were missing; a message of this coordinate's own stood behind another message.
+    const SimMessage& m = programs_[c].messages[message];
+    const double under_way = m.kind == SimMessage::Kind::kLocal ? r.now : std::max(r.now, begin);
+    r.times.idle += under_way - r.now;
+    r.times.exposed[m.axes] += end - under_way;
+    r.now = end;
+    return true;
+  }
+
+  void start(size_t c, uint32_t message, int32_t slot) {
+    Rank& r = ranks_[c];
+    const SimMessage& m = programs_[c].messages[message];
+    Ticket& t = ticket(c, message, slot);
+    t.open = true;
+    r.debt += m.stolen;
+    if (m.kind == SimMessage::Kind::kLocal) {
+      double& lane = r.lanes[m.lane];
+      t.begin = std::max(r.now, lane);
+      t.end = lane = t.begin + m.seconds;
+      note(c, message, t.begin, t.end);
+    } else {
+      t.meeting = meet(c, message);
+    }
+  }
+
+  int32_t meet(size_t c, uint32_t message) {
+    Rank& r = ranks_[c];
+    const SimMessage& m = programs_[c].messages[message];
+    const int32_t self = static_cast<int32_t>(c);
+    std::vector<int32_t>& open =
+        m.kind == SimMessage::Kind::kShared
+            ? open_[{-1, m.key, static_cast<int32_t>(r.shared_calls[m.key]++)}]
+            : open_[{m.kind == SimMessage::Kind::kSend ? self : m.peer,
+                     static_cast<uint64_t>(m.kind == SimMessage::Kind::kSend ? m.peer : self), m.tag}];
+    // The first that this coordinate has not come to.
+    for (const int32_t index : open) {
+      Meeting& meeting = meetings_[static_cast<size_t>(index)];
+      if (std::any_of(meeting.came.begin(), meeting.came.end(), [&](const auto& one) { return one.first == self; }))
+        continue;
+      meeting.came.emplace_back(self, r.now);
+      messages_[static_cast<size_t>(index)].push_back(message);
+      settle(index, m);
+      if (meeting.end != kUnknown) std::erase(open, index);
+      return index;
+    }
+    const int32_t index = static_cast<int32_t>(meetings_.size());
+    meetings_.push_back({kUnknown, kUnknown, {{self, r.now}}});
+    messages_.push_back({message});
+    open.push_back(index);
+    return index;
+  }
+
+  void settle(int32_t index, const SimMessage& last) {
+    Meeting& meeting = meetings_[static_cast<size_t>(index)];
+    const bool shared = last.kind == SimMessage::Kind::kShared;
+    if (meeting.came.size() < (shared ? last.members.size() : 2)) return;
+    double begin = 0;
+    for (size_t i = 0; i < meeting.came.size(); ++i) {
+      const auto& [coordinate, time] = meeting.came[i];
+      Rank& r = ranks_[static_cast<size_t>(coordinate)];
+      const SimMessage& own = programs_[static_cast<size_t>(coordinate)].messages[messages_[static_cast<size_t>(index)][i]];
+      const double lane = shared                                  ? r.lanes[own.lane]
+                          : own.kind == SimMessage::Kind::kSend ? r.out
+                                                                  : r.in;
+      begin = std::max({begin, time, lane});
+    }
+    meeting.begin = begin;
+    meeting.end = begin + last.seconds;
+    for (size_t i = 0; i < meeting.came.size(); ++i) {
+      const size_t coordinate = static_cast<size_t>(meeting.came[i].first);
+      Rank& r = ranks_[coordinate];
+      const uint32_t number = messages_[static_cast<size_t>(index)][i];
+      const SimMessage& own = programs_[coordinate].messages[number];
+      (shared ? r.lanes[own.lane] : own.kind == SimMessage::Kind::kSend ? r.out : r.in) = meeting.end;
+      note(coordinate, number, meeting.begin, meeting.end);
+    }
+  }
+
+  void note(size_t c, uint32_t message, double begin, double end) {
+    SimTimes& times = ranks_[c].times;
+    times.message[programs_[c].messages[message].axes] += end - begin;
+    if (keep_spans_ && end > begin) times.communication.push_back({begin, end, -1, static_cast<int32_t>(message)});
+  }
+
+  const std::vector<SimProgram>& programs_;
+  const bool keep_spans_;
+  std::vector<Rank> ranks_;
+  std::vector<Meeting> meetings_;
+  std::vector<std::vector<uint32_t>> messages_; // by meeting: the number of each that came
+  std::map<std::tuple<int32_t, uint64_t, int32_t>, std::vector<int32_t>> open_; // (from, to, tag), (-1, group, call)
+};
+
+} // namespace
+
+SimResult simulate(const std::vector<SimProgram>& programs, uint32_t axes, bool spans) {
+  return Simulation(programs, axes, spans).run();
+}
+
+} // namespace kumiki
