@@ -1,8 +1,7 @@
-// The components of this plugin, one folder each, and the boundary that they share: inside, errors are thrown as Failure;
-// guarded() turns them into host->fail and a status, so that nothing is thrown across the ABI.
+// The components of this plugin, one folder each, and the boundary that they share: inside, errors are thrown as
+// Failure; guarded() turns them into host->fail and a status, so that nothing is thrown across the ABI.
 #pragma once
 
-#include <cinttypes>
 #include <cstdint>
 #include <exception>
 #include <stdexcept>

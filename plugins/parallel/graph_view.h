@@ -1,6 +1,6 @@
-// The graph as a strategy sees it: the functions of the service kumiki.graph/1 in C++ form. Reads give copies, so that they
-// stay true while the graph changes. A call that the service refuses throws Failure; the service keeps the words of its
-// own error, which the core shows. In: km_graph* of one call of the strategy, on whose thread all runs.
+// The graph as a strategy sees it: the functions of the service kumiki.graph/1 in C++ form. Reads give copies, so that
+// they stay true while the graph changes. A call that the service refuses throws Failure; the service keeps the words
+// of its own error, which the core shows. In: km_graph* of one call of the strategy, on whose thread all runs.
 #pragma once
 
 #include <cstdint>

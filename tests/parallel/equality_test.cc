@@ -30,8 +30,8 @@ Results run(const ModelSpec& model, const Layout& layout, Update update) {
   return results;
 }
 
-// The gradient of a key bias is zero but for rounding: softmax does not change when one number is added to all scores. Adam
-// makes whole steps of that noise.
+// The gradient of a key bias is zero but for rounding: softmax does not change when one number is added to all scores.
+// Adam makes whole steps of that noise.
 bool is_noise(const std::string& parameter) { return parameter.find("attention.key.bias") != std::string::npos; }
 
 void check_equal(const Results& expected, const Results& got) {

@@ -1,4 +1,5 @@
-// Evaluation and generation get the forward rewrites only, and must give what one rank gives; so must what a layout saves.
+// Evaluation and generation get the forward rewrites only, and must give what one rank gives; so must what a layout
+// saves.
 #include <catch2/catch.hpp>
 #include <cmath>
 

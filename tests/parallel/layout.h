@@ -1,6 +1,6 @@
-// How a test spreads a model over ranks: the degrees and options of the strategies, and the graph of one rank, made by the
-// strategies' own plugin in the order of the core's passes. What the core does besides (sums of outputs, the gradient norm,
-// the update) is done here in the plainest way.
+// How a test spreads a model over ranks: the degrees and options of the strategies, and the graph of one rank, made by
+// the strategies' own plugin in the order of the core's passes. What the core does besides (sums of outputs, the
+// gradient norm, the update) is done here in the plainest way.
 #pragma once
 
 #include <functional>
@@ -57,8 +57,8 @@ class Mesh {
   const std::vector<Axis>& axes() const { return axes_; }
   int64_t coordinate(const std::string& axis) const; // 0 without such an axis
   bool owns(int32_t stage) const;                    // stage s belongs to the coordinate s mod degree of the pipeline
-  // Sets the axes and the placement of the inputs, then calls all strategies; infers and checks after each. `after` (may be
-  // empty) sees the graph behind each strategy, before that.
+  // Sets the axes and the placement of the inputs, then calls all strategies; infers and checks after each. `after`
+  // (may be empty) sees the graph behind each strategy, before that.
   using After = std::function<void(const std::string& strategy, Graph&)>;
   void rewrite_forward(Graph& graph, const After& after = {}) const;
   void rewrite_training(Graph& graph, const After& after = {}) const;

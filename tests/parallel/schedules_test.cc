@@ -18,8 +18,8 @@ Lists lists_of(const Layout& layout, int32_t micro_batches, bool training = true
   return lists;
 }
 
-// Time until all lists are done, where a part of one micro-batch on one rank's share of the model takes one, and B and W
-// side by side are one part of two; -1 if the lists wait for each other for ever.
+// Time until all lists are done, where a part of one micro-batch on one rank's share of the model takes one, and B and
+// W side by side are one part of two; -1 if the lists wait for each other for ever.
 double time_of(const Lists& lists, int32_t stages) {
   const double part = static_cast<double>(lists.size()) / stages;
   std::map<std::tuple<uint32_t, int32_t, int32_t>, double> done; // by part, stage, micro-batch

@@ -10,6 +10,7 @@
 
 #include "kumiki/kernels.h"
 #include "tests/parallel/collectives.h"
+#include "tests/parallel/leaves.h"
 
 namespace kumiki::test {
 namespace {
@@ -27,41 +28,6 @@ Bytes bytes_of(const std::vector<T>& elements) {
   Bytes out(elements.size() * sizeof(T));
   std::memcpy(out.data(), elements.data(), out.size());
   return out;
-}
-
-uint64_t mixed(uint64_t z) {
-  z += 0x9e3779b97f4a7c15;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
-// The initial value of a logical element: norms near one, the rest around zero.
-float initial(const Value& parameter, const std::string& name, int64_t element) {
-  uint64_t h = 1;
-  for (const char c : name) h = mixed(h + static_cast<unsigned char>(c));
-  const double unit = static_cast<double>(mixed(h + static_cast<uint64_t>(element)) >> 11) / 9007199254740992.0;
-  return static_cast<float>((parameter.init == KM_INIT_ONE ? 1.0 : 0.0) + 0.3 * (2 * unit - 1));
-}
-
-// Calls body(local element, logical element) for all elements of a leaf's part.
-template <typename Body>
-void for_elements(const Value& leaf, Body body) {
-  const Shape whole = leaf.logical_shape.empty() ? leaf.type.shape : leaf.logical_shape;
-  const Shape box = leaf.box_shape.empty() ? whole : leaf.box_shape;
-  Shape offset = leaf.box_offset;
-  offset.resize(whole.size(), 0);
-  const int64_t n = Type{KM_F32, box}.elements();
-  const int64_t begin = leaf.flat_end < 0 ? 0 : leaf.flat_begin, end = leaf.flat_end < 0 ? n : leaf.flat_end;
-  for (int64_t e = begin; e < end; ++e) {
-    int64_t rest = e, logical = 0, stride = 1;
-    for (size_t d = whole.size(); d-- > 0;) {
-      logical += (rest % box[d] + offset[d]) * stride;
-      rest /= box[d];
-      stride *= whole[d];
-    }
-    body(static_cast<size_t>(e - begin), logical);
-  }
 }
 
 bool is_collective(const Node& node) { return is_communication(node.op) && node.op != "replicate"; }
@@ -205,38 +171,17 @@ void World::fill(Rank& rank) {
     if (value.kind != ValueKind::kParameter) continue;
     const std::string& name = value.tied_to ? rank.graph->value(value.tied_to).name : value.name;
     std::vector<float> elements(static_cast<size_t>(value.type.elements()));
-    for_elements(value, [&](size_t local, int64_t logical) { elements[local] = initial(value, name, logical); });
+    for_elements(value, [&](size_t local, int64_t logical) { elements[local] = initial_value(value, name, logical); });
     rank.memory[{id, kOnce}] = bytes_of(elements);
   }
 }
-
-// Inputs and step scalars of all micro-batches; what was computed in the last step is forgotten.
-namespace {
-std::vector<int32_t> batch_of(const std::string& name, int64_t first_sample, const Shape& shape, int64_t vocabulary) {
-  std::vector<int32_t> out;
-  for (int64_t b = 0; b < shape[0]; ++b) {
-    const uint64_t sample = static_cast<uint64_t>(first_sample + b);
-    const int64_t ignored = static_cast<int64_t>(mixed(sample) % 5); // the first targets: ranks count different tokens
-    for (int64_t t = 0; t < shape[1]; ++t) {
-      if (name == "segments") {
-        out.push_back(t < 3 + static_cast<int64_t>(sample % 2) ? 0 : 1); // two documents
-        continue;
-      }
-      const int64_t at = name == "targets" ? t + 1 : t;
-      const int32_t token =
-          static_cast<int32_t>(mixed(sample * 1000 + static_cast<uint64_t>(at)) % static_cast<uint64_t>(vocabulary));
-      out.push_back(name == "targets" && t < ignored ? -1 : token);
-    }
-  }
-  return out;
-}
-} // namespace
 
 void World::set_tokens(int64_t past, const std::vector<int32_t>& tokens) {
   past_ = past;
   given_tokens_ = tokens;
 }
 
+// Inputs and step scalars of all micro-batches are set anew; what was computed in the last step is forgotten.
 void World::step() {
   ++step_;
   meetings_.clear();

@@ -1,9 +1,7 @@
-// data: each coordinate of the axis reads samples of its own; gradients are summed over it. zero = 0 sums whole gradients;
-// 1 to 3 divide each parameter, its gradient and its optimizer states by elements over the axis (ZeRO, Rajbhandari et al.
-// 2020) and gather the parameter where it is read: 1 and 2 once a step, 3 again before each use.
+// data: each coordinate of the axis reads samples of its own; gradients are summed over it. zero = 0 sums whole
+// gradients; 1 to 3 divide each parameter, its gradient and its optimizer states by elements over the axis (ZeRO,
+// Rajbhandari et al. 2020) and gather the parameter where it is read: 1 and 2 once a step, 3 again before each use.
 #include "data.h"
-
-#include <memory>
 
 namespace kumiki::parallel {
 namespace {

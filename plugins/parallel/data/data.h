@@ -11,8 +11,8 @@ struct DataOptions {
   int64_t bucket = 0; // bytes
 };
 
-// All after autodiff, for the axis of this strategy.
-// Gradients that are still partial are summed in the tail, some of them together, in the order in which backward makes them.
+// All after autodiff, for the axis of this strategy. Gradients that are still partial are summed in the tail, some of
+// them together, in the order in which backward makes them.
 void reduce_gradients(GraphView& graph, const DataOptions& options, const km_axis& axis);
 // The reduce-scatters that autodiff put into the tail become fewer, of several tensors each.
 void merge_scatters(GraphView& graph, const DataOptions& options, const km_axis& axis);

@@ -19,8 +19,8 @@ uint64_t bytes_of(const GraphView& graph, km_value id) {
   return km_bytes(&info.tensor);
 }
 
-// Cuts the tensors, in their order, into buckets of at most so many bytes, and of as many tensors as a node can have. What
-// is made in the tail goes apart, so that it holds up nothing that backward is done with.
+// Cuts the tensors, in their order, into buckets of at most so many bytes, and of as many tensors as a node can have.
+// What is made in the tail goes apart, so that it holds up nothing that backward is done with.
 std::vector<std::vector<Waiting>> buckets_of(const GraphView& graph, const std::vector<Waiting>& all,
                                              uint64_t most_bytes) {
   std::vector<std::vector<Waiting>> buckets;

@@ -1,4 +1,5 @@
-// pipeline: the layers are cut into stages that follow each other on different ranks, and micro-batches flow through them.
+// pipeline: the layers are cut into stages that follow each other on different ranks, and micro-batches flow through
+// them.
 #include "pipeline.h"
 
 #include <map>

@@ -16,8 +16,8 @@ struct PipelineOptions {
 // layers than stages.
 void cut_into_stages(GraphView& graph, int64_t stages);
 
-// The stages that cost about the same: for each unit (in order) its stage, so that the dearest stage is as cheap as it can
-// be, and among such cuts the most even one. Each stage gets at least one unit; costs.size() ≥ stages.
+// The stages that cost about the same: for each unit (in order) its stage, so that the dearest stage is as cheap as it
+// can be, and among such cuts the most even one. Each stage gets at least one unit; costs.size() ≥ stages.
 std::vector<int32_t> balanced_stages(const std::vector<double>& costs, int64_t stages);
 
 // Emits one rank's list. Throws Failure where the number of micro-batches does not fit the schedule.

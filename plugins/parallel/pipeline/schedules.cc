@@ -35,8 +35,8 @@ class List {
     }
   }
 
-  // As above, but gradients of weights wait, on rank r for r micro-batches, and fill what would be idle time at the end:
-  // schedule ZB-H1 of Qi et al. 2023.
+  // As above, but gradients of weights wait, on rank r for r micro-batches, and fill what would be idle time at the
+  // end: schedule ZB-H1 of Qi et al. 2023.
   void zero_bubble() {
     const int64_t ahead = std::min(degree_ - 1 - rank_, micros_);
     int64_t weights = 0;

@@ -8,8 +8,8 @@
 namespace kumiki::parallel {
 namespace {
 
-// Seconds that a byte takes, in FLOPs: machines from a laptop to a GPU do some ten to a hundred FLOPs in the time of one
-// byte of memory. Only the share of norms and losses beside the products depends on it.
+// Seconds that a byte takes, in FLOPs: machines from a laptop to a GPU do some ten to a hundred FLOPs in the time of
+// one byte of memory. Only the share of norms and losses beside the products depends on it.
 constexpr double kFlopsPerByte = 16;
 
 class Cut {

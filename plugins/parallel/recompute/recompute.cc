@@ -1,7 +1,6 @@
 // recompute: marks forward nodes whose results backward computes again in place of keeping them (Chen et al. 2016). The
 // core makes the clones, each right before its first reader in backward. "full" keeps only what enters each layer;
 // "selective" drops what attention makes, which is large and cheap to make again (Korthikanti et al. 2022, section 5).
-#include <memory>
 #include <string>
 
 #include "plugins/parallel/graph_view.h"

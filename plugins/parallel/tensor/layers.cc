@@ -1,8 +1,8 @@
-// How the layers of a transformer are divided over the axis (Shoeybi et al. 2019): a column layer has some of the outputs
-// of the whole, a row layer behind it some of the inputs, and one sum over the ranks makes the row layer's outputs whole.
-// Backward needs a sum where a column layer's input came in: `replicate` stands there, whose derivative is that sum.
-// With `sequence` (Korthikanti et al. 2022) the residual stream between a row layer and the next column layer is divided
-// along the tokens: all_gather takes the place of `replicate`, reduce_scatter that of the sum.
+// How the layers of a transformer are divided over the axis (Shoeybi et al. 2019): a column layer has some of the
+// outputs of the whole, a row layer behind it some of the inputs, and one sum over the ranks makes the row layer's
+// outputs whole. Backward needs a sum where a column layer's input came in: `replicate` stands there, whose derivative
+// is that sum. With `sequence` (Korthikanti et al. 2022) the residual stream between a row layer and the next column
+// layer is divided along the tokens: all_gather takes the place of `replicate`, reduce_scatter that of the sum.
 //
 // Nodes are added while all types are still those of the whole model; leaves are divided last, and the core infers.
 #include <map>

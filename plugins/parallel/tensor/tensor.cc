@@ -1,8 +1,8 @@
 // tensor: weights are divided by role over the axis, heads of attention and rows of the vocabulary with them.
 #include "tensor.h"
 
+#include <algorithm>
 #include <map>
-#include <memory>
 
 namespace kumiki::parallel {
 namespace {
@@ -23,8 +23,8 @@ km_status rewrite_forward(void* self, km_graph* graph, const km_axis* axis) {
   });
 }
 
-// Weights that all ranks have, but that saw only a part of the tokens (norms and biases of a divided residual stream): their
-// gradients are summed once a step.
+// Weights that all ranks have, but that saw only a part of the tokens (norms and biases of a divided residual stream):
+// their gradients are summed once a step.
 km_status rewrite_training(void* self, km_graph* graph, const km_axis* axis) {
   const auto& options = *static_cast<const TensorOptions*>(self);
   return guarded(options.host, "tensor", [&] {

@@ -1,4 +1,5 @@
-// What the files of this folder share: the options of one rewrite, and what it asks of the model (limits.cc).
+// What the files of this folder share: the options of one rewrite, and what it asks of the model (limits.cc), what it
+// does to it (layers.cc).
 #pragma once
 
 #include "plugins/parallel/graph_view.h"
@@ -14,7 +15,7 @@ struct TensorOptions {
 // stream, do not divide over the axis.
 void check_limits(const GraphView& graph, const km_axis& axis, bool sequence);
 
-// Divides weights by role and adds what communicates; tensor.cc has the details.
+// Divides weights by role and adds what communicates (layers.cc).
 void divide_layers(GraphView& graph, const km_axis& axis, bool sequence);
 
 } // namespace kumiki::parallel
