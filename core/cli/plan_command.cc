@@ -63,8 +63,8 @@ void add_plan_command(CLI::App& app) {
   command->add_option("--ranks", a->ranks, "ranks of the run (default 1)")->check(CLI::PositiveNumber);
   command->add_option("--rank", a->rank, "whose graph and plan to show (default 0; memory: one of each stage)")
       ->check(CLI::NonNegativeNumber);
-  CLI::Option* machine = command->add_option(
-      "--machine", a->machine.machine, "predict a run on this machine: a name in configs/machines, or a file");
+  CLI::Option* machine = command->add_option("--machine", a->machine.machine,
+                                             "predict a run on this machine: a name in configs/machines, or a file");
   command->add_option("--nodes", a->machine.nodes, "nodes of the machine, in place of --ranks")
       ->check(CLI::PositiveNumber)
       ->needs(machine);

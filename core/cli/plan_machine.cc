@@ -17,7 +17,8 @@ std::vector<std::string> machine_folders(const std::string& config) {
   std::error_code none;
   std::vector<std::string> folders = {"configs/machines"};
   const fs::path program = fs::read_symlink("/proc/self/exe", none);
-  if (!none) folders.push_back((program.parent_path() / "../share/kumiki/configs/machines").lexically_normal().string());
+  if (!none)
+    folders.push_back((program.parent_path() / "../share/kumiki/configs/machines").lexically_normal().string());
   const fs::path beside = fs::path(config).parent_path();
   folders.push_back((beside / "machines").lexically_normal().string());
   folders.push_back((beside / "../machines").lexically_normal().string());

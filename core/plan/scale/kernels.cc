@@ -11,21 +11,51 @@ namespace {
 
 // Ops of which output o may lie in an input of its own size: they read each element once, where they write it.
 const std::set<std::string>& element_by_element() {
-  static const std::set<std::string> ops = {
-      "add",           "subtract",        "multiply",           "divide",
-      "maximum",       "minimum",         "power",              "negate",
-      "square",        "sqrt",            "reciprocal",         "exp",
-      "log",           "abs",             "sign",               "tanh",
-      "gelu",          "silu",            "gelu_backward",      "silu_backward",
-      "swiglu",        "swiglu_backward", "scale",              "select",
-      "bias_add",      "dropout",         "layernorm",          "rmsnorm",
-      "add_layernorm", "add_rmsnorm",     "layernorm_backward", "rmsnorm_backward",
-      "rope",          "add_position",    "adamw_update",       "cross_entropy_backward",
-      "cache_append",  "copy",            "cross_entropy_parts_backward"};
+  static const std::set<std::string> ops = {"add",
+                                            "subtract",
+                                            "multiply",
+                                            "divide",
+                                            "maximum",
+                                            "minimum",
+                                            "power",
+                                            "negate",
+                                            "square",
+                                            "sqrt",
+                                            "reciprocal",
+                                            "exp",
+                                            "log",
+                                            "abs",
+                                            "sign",
+                                            "tanh",
+                                            "gelu",
+                                            "silu",
+                                            "gelu_backward",
+                                            "silu_backward",
+                                            "swiglu",
+                                            "swiglu_backward",
+                                            "scale",
+                                            "select",
+                                            "bias_add",
+                                            "dropout",
+                                            "layernorm",
+                                            "rmsnorm",
+                                            "add_layernorm",
+                                            "add_rmsnorm",
+                                            "layernorm_backward",
+                                            "rmsnorm_backward",
+                                            "rope",
+                                            "add_position",
+                                            "adamw_update",
+                                            "cross_entropy_backward",
+                                            "cache_append",
+                                            "copy",
+                                            "cross_entropy_parts_backward"};
   return ops;
 }
 
-bool same_type(const km_tensor& a, const km_tensor& b) { return a.dtype == b.dtype && km_elements(&a) == km_elements(&b); }
+bool same_type(const km_tensor& a, const km_tensor& b) {
+  return a.dtype == b.dtype && km_elements(&a) == km_elements(&b);
+}
 
 km_status open(const km_host*, const km_options* options, void** self) {
   *self = new uint64_t(static_cast<uint64_t>(km_option_i64(options, "workspace")));

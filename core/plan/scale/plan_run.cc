@@ -35,8 +35,8 @@ int32_t micro_batches_of(const Config& config, const Strategies& strategies) {
   if (sequences % at_once != 0)
     throw config.table("run").error("global_batch",
                                     std::to_string(sequences) + " sequences are no multiple of micro_batch x " +
-                                        std::to_string(strategies.batch_degree()) + " ranks that read data = " +
-                                        std::to_string(at_once),
+                                        std::to_string(strategies.batch_degree()) +
+                                        " ranks that read data = " + std::to_string(at_once),
                                     "make it a multiple, or divide the ranks in another way");
   return static_cast<int32_t>(sequences / at_once);
 }

@@ -137,7 +137,8 @@ class Builder {
     for (const Step& step : segment.steps) {
       if (step.last_only && !last) continue;
       if (step.comm == Step::kNoComm) {
-        if (const double seconds = cost_.seconds(step); seconds > 0) out_.classes[cost_.op_class(step)] += uses * seconds;
+        if (const double seconds = cost_.seconds(step); seconds > 0)
+          out_.classes[cost_.op_class(step)] += uses * seconds;
         continue;
       }
       const Message& message = step.first.message;
@@ -266,7 +267,8 @@ double Prediction::flops_per_second() const {
 }
 
 double Prediction::tokens_per_step() const {
-  return static_cast<double>(run.micro_batches) * static_cast<double>(run.micro_batch * run.batch_degree * run.sequence);
+  return static_cast<double>(run.micro_batches) *
+         static_cast<double>(run.micro_batch * run.batch_degree * run.sequence);
 }
 
 double Prediction::days() const { return run.tokens / tokens_per_step() * seconds / 86400; }

@@ -24,12 +24,12 @@ struct RankPlan {
 struct RunFacts {
   std::string config, layout; // for people: the file, "tensor 6 x pipeline 8 x data 288"
   int64_t ranks = 1;
-  int64_t parameters = 0;      // of the whole model
-  ModelFlops flops;            // of one micro-batch
-  int64_t micro_batches = 1;   // of a rank and step
-  int64_t micro_batch = 1;     // sequences
-  int64_t batch_degree = 1;    // ranks that read samples of their own
-  int64_t sequence = 1;        // tokens
+  int64_t parameters = 0;    // of the whole model
+  ModelFlops flops;          // of one micro-batch
+  int64_t micro_batches = 1; // of a rank and step
+  int64_t micro_batch = 1;   // sequences
+  int64_t batch_degree = 1;  // ranks that read samples of their own
+  int64_t sequence = 1;      // tokens
   bool bf16 = false;
   double tokens = 0; // of the whole run; 0: not asked for
 };
@@ -60,8 +60,8 @@ struct Prediction {
   double memory_bytes = 0; // of a rank; 0: not known
   double peak = 0;         // FLOP/s of a rank
 
-  double seconds = 0;           // of a step
-  double computed = 0, idle = 0; // mean of the coordinates; idle: waited for others, the bubble
+  double seconds = 0;                    // of a step
+  double computed = 0, idle = 0;         // mean of the coordinates; idle: waited for others, the bubble
   std::map<std::string, double> classes; // seconds of what is computed by class of op, mean
   std::vector<AxisTime> axes;            // mean
   std::vector<Traffic> traffic;

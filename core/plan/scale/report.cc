@@ -80,9 +80,10 @@ std::string report_memory(const Prediction& p) {
 
 std::string report_table(const Prediction& p) {
   const RunFacts& run = p.run;
-  std::string text = format("%s: %s parameters, %lld ranks (%s), %lld a node of %s\n", run.config.c_str(),
-                            with_unit(static_cast<double>(run.parameters), "").c_str(), static_cast<long long>(run.ranks),
-                            run.layout.c_str(), static_cast<long long>(p.ranks_per_node), p.machine.c_str());
+  std::string text =
+      format("%s: %s parameters, %lld ranks (%s), %lld a node of %s\n", run.config.c_str(),
+             with_unit(static_cast<double>(run.parameters), "").c_str(), static_cast<long long>(run.ranks),
+             run.layout.c_str(), static_cast<long long>(p.ranks_per_node), p.machine.c_str());
   text += format("step       %s for %.0f tokens: %lld micro-batches of %lld sequences on each of %lld\n",
                  with_seconds(p.seconds).c_str(), p.tokens_per_step(), static_cast<long long>(run.micro_batches),
                  static_cast<long long>(run.micro_batch), static_cast<long long>(run.batch_degree));
@@ -102,7 +103,8 @@ std::string report_table(const Prediction& p) {
                        format("messages take %s, %.0f %% of it hidden", with_seconds(axis.seconds).c_str(),
                               100 * p.hidden_share(axis)));
   if (!p.traffic.empty()) {
-    text += format("\ntraffic of a rank and step\n  %-16s %-16s %10s %12s %10s\n", "axes", "op", "calls", "bytes", "time");
+    text +=
+        format("\ntraffic of a rank and step\n  %-16s %-16s %10s %12s %10s\n", "axes", "op", "calls", "bytes", "time");
     for (const Traffic& t : p.traffic)
       text += format("  %-16s %-16s %10.0f %12s %10s\n", t.axes.c_str(), t.op.c_str(), t.calls,
                      with_unit(t.bytes, "B").c_str(), with_seconds(t.seconds).c_str());

@@ -211,10 +211,9 @@ class Simulation {
     for (size_t i = 0; i < meeting.came.size(); ++i) {
       const auto& [coordinate, time] = meeting.came[i];
       Rank& r = ranks_[static_cast<size_t>(coordinate)];
-      const SimMessage& own = programs_[static_cast<size_t>(coordinate)].messages[messages_[static_cast<size_t>(index)][i]];
-      const double lane = shared                                  ? r.lanes[own.lane]
-                          : own.kind == SimMessage::Kind::kSend ? r.out
-                                                                  : r.in;
+      const SimMessage& own =
+          programs_[static_cast<size_t>(coordinate)].messages[messages_[static_cast<size_t>(index)][i]];
+      const double lane = shared ? r.lanes[own.lane] : own.kind == SimMessage::Kind::kSend ? r.out : r.in;
       begin = std::max({begin, time, lane});
     }
     meeting.begin = begin;

@@ -21,13 +21,13 @@ struct SimMessage {
   };
   Kind kind = Kind::kLocal;
   double seconds = 0;
-  uint32_t axes = 0;               // index for sums: which axes it goes along
-  uint32_t lane = 0;               // of kLocal and kShared: messages of one lane go one after another
-  uint64_t key = 0;                // of kShared: which group
-  std::vector<int32_t> members;    // of kShared: coordinates
-  int32_t peer = -1, tag = 0;      // of kSend, kReceive: the other coordinate
-  bool slotted = true;             // one for each slot of its stage
-  double stolen = 0;               // seconds that it takes from what is computed meanwhile
+  uint32_t axes = 0;            // index for sums: which axes it goes along
+  uint32_t lane = 0;            // of kLocal and kShared: messages of one lane go one after another
+  uint64_t key = 0;             // of kShared: which group
+  std::vector<int32_t> members; // of kShared: coordinates
+  int32_t peer = -1, tag = 0;   // of kSend, kReceive: the other coordinate
+  bool slotted = true;          // one for each slot of its stage
+  double stolen = 0;            // seconds that it takes from what is computed meanwhile
   std::string name;
 };
 
@@ -65,10 +65,10 @@ struct SimSpan {
 };
 
 struct SimTimes {
-  double computed = 0;             // seconds
-  double idle = 0;                 // waited for other coordinates, up to the end of the step
-  std::vector<double> message;     // by axes: seconds of messages
-  std::vector<double> exposed;     // by axes: seconds in which nothing was computed because a message was under way
+  double computed = 0;         // seconds
+  double idle = 0;             // waited for other coordinates, up to the end of the step
+  std::vector<double> message; // by axes: seconds of messages
+  std::vector<double> exposed; // by axes: seconds in which nothing was computed because a message was under way
   double end = 0;
   std::vector<SimSpan> compute, communication; // in order; only where asked for
 };

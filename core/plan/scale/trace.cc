@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "core/plan/scale/report.h"
@@ -31,8 +30,9 @@ What what(const Prediction& p, size_t coordinate, const SimSpan& span) {
 } // namespace
 
 std::string report_timeline(const Prediction& p, size_t width) {
-  std::string text = "one step, " + with_seconds(p.seconds) +
-                     "; F forward, B backward, W gradients of weights, U update, h head, ~ waiting for a message, . idle\n";
+  std::string text =
+      "one step, " + with_seconds(p.seconds) +
+      "; F forward, B backward, W gradients of weights, U update, h head, ~ waiting for a message, . idle\n";
   const double cell = p.seconds / static_cast<double>(width);
   for (size_t c = 0; c < p.timeline.coordinates.size(); ++c) {
     const SimTimes& times = p.timeline.coordinates[c];
@@ -64,9 +64,9 @@ std::string report_timeline(const Prediction& p, size_t width) {
       }
     for (size_t i = 0; i < width; ++i)
       if (line[i] == '.' && messages[i] >= 0.25 * cell) line[i] = '~';
-    char head[16];
-    std::snprintf(head, sizeof head, "%3zu |", c);
-    text += head + line + "|\n";
+    std::string number = std::to_string(c);
+    number.insert(0, number.size() < 3 ? 3 - number.size() : 0, ' ');
+    text += number + " |" + line + "|\n";
   }
   return text;
 }
