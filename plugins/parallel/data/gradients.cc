@@ -94,6 +94,8 @@ void merge_scatters(GraphView& graph, const DataOptions& options, const km_axis&
 }
 
 void scatter_each_micro_batch(GraphView& graph, const km_axis& axis) {
+  std::multimap<km_value, km_value> owners; // by gradient
+  for (const km_value parameter : graph.parameters()) owners.emplace(graph.gradient(parameter), parameter);
   for (const NodeView& scatter : tail_scatters(graph, axis)) {
     const km_value sum = scatter.inputs[0];
     const NodeView accumulate = graph.node(graph.value(sum).producer);
@@ -101,8 +103,7 @@ void scatter_each_micro_batch(GraphView& graph, const km_axis& axis) {
     const km_value part = graph.add1("flat_scatter", {accumulate.inputs[0]}, {km_string("axes", axis.name)});
     graph.replace_input(accumulate.id, 0, part);
     graph.redirect(scatter.outputs[0], sum, 0);
-    for (const km_value parameter : graph.parameters())
-      if (graph.gradient(parameter) == scatter.outputs[0]) graph.set_gradient(parameter, sum);
+    for (auto [at, end] = owners.equal_range(scatter.outputs[0]); at != end; ++at) graph.set_gradient(at->second, sum);
     graph.erase(scatter.id);
   }
 }
