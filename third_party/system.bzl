@@ -2,6 +2,9 @@
 
 A missing library does not break the analysis of what does not use it: its repository then holds a target that fails
 when it is built, with the apt-get line that mends it.
+
+Libraries of headers alone are for any machine. One that says how (`a64fx_defines`, `a64fx_deps`) is cross-built for
+Fugaku, too: by its headers alone, or with the library of Debian's arm64 packages (arm64.bzl).
 """
 
 _FOUND = """
@@ -12,9 +15,15 @@ cc_library(
     defines = {defines},
     linkopts = {linkopts},
     target_compatible_with = {compatible},
+    deps = {deps},
     visibility = ["//visibility:public"],
 )
 """
+
+_SELECT = """select({{
+        "@kumiki//third_party/toolchains:a64fx": {a64fx},
+        "//conditions:default": {other},
+    }})"""
 
 _MISSING = """
 genrule(
@@ -46,12 +55,19 @@ def _system_library_impl(repository):
 
     # A shared library of the system is for this machine; a library of headers is for any.
     compatible = ["@platforms//cpu:" + machine] if attr.linkopts else []
+    defines, linkopts, compatible, deps = repr(attr.defines), repr(attr.linkopts), repr(compatible), "[]"
+    if attr.a64fx_defines or attr.a64fx_deps:
+        defines = _SELECT.format(a64fx = repr(attr.a64fx_defines), other = defines)
+        linkopts = _SELECT.format(a64fx = "[]", other = linkopts)
+        compatible = _SELECT.format(a64fx = "[]", other = compatible)
+        deps = _SELECT.format(a64fx = repr(attr.a64fx_deps), other = "[]")
     repository.file("BUILD", _FOUND.format(
         name = repository.name,
         includes = repr(["include/" + folder if folder else "include" for folder in attr.includes]),
-        defines = repr(attr.defines),
-        linkopts = repr(attr.linkopts),
-        compatible = repr(compatible),
+        defines = defines,
+        linkopts = linkopts,
+        compatible = compatible,
+        deps = deps,
     ))
 
 _system_library = repository_rule(
@@ -64,6 +80,8 @@ _system_library = repository_rule(
         "includes": attr.string_list(default = [""], doc = "include folders, below the root of `headers`"),
         "linkopts": attr.string_list(),
         "defines": attr.string_list(),
+        "a64fx_defines": attr.string_list(doc = "in place of defines when cross-built; no linkopts then"),
+        "a64fx_deps": attr.string_list(doc = "what to link with when cross-built"),
     },
 )
 
@@ -92,6 +110,7 @@ def system_repositories():
         headers = {"/usr/include/spdlog": "spdlog", "/usr/include/fmt": "fmt"},
         defines = ["SPDLOG_SHARED_LIB", "SPDLOG_COMPILED_LIB", "SPDLOG_FMT_EXTERNAL"],
         linkopts = ["-lspdlog", "-lfmt"],
+        a64fx_defines = ["SPDLOG_FMT_EXTERNAL", "FMT_HEADER_ONLY"],
     )
     _system_library(
         name = "cli11",
@@ -109,6 +128,8 @@ def system_repositories():
         headers = {"/usr/include/hwy": "hwy"},
         defines = ["HWY_SHARED_DEFINE"],
         linkopts = ["-lhwy"],
+        a64fx_defines = ["HWY_SHARED_DEFINE"],
+        a64fx_deps = ["@arm64//:highway"],
     )
     _system_library(
         name = "dnnl",
@@ -122,18 +143,21 @@ def system_repositories():
         apt = "libsentencepiece-dev",
         headers = {"/usr/include/sentencepiece_processor.h": "sentencepiece_processor.h"},
         linkopts = ["-lsentencepiece"],
+        a64fx_deps = ["@arm64//:sentencepiece"],
     )
     _system_library(
         name = "zlib",
         apt = "zlib1g-dev",
         headers = {"/usr/include/zlib.h": "zlib.h"},
         linkopts = ["-lz"],
+        a64fx_deps = ["@arm64//:zlib"],
     )
     _system_library(
         name = "xxhash",
         apt = "libxxhash-dev",
         headers = {"/usr/include/xxhash.h": "xxhash.h", "/usr/include/xxh3.h": "xxh3.h"},
         linkopts = ["-lxxhash"],
+        a64fx_deps = ["@arm64//:xxhash"],
     )
     _system_library(
         name = "mpi",

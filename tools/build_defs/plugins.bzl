@@ -2,13 +2,13 @@
 
 PROGRAM = ["//core/cli:kumiki"]
 
+# On every machine.
 PLUGINS = [
-    "//plugins/comm/mpi",
     "//plugins/comm/threads:comm",
     "//plugins/data",
     "//plugins/kernels/generic",
-    "//plugins/kernels/onednn",
     "//plugins/kernels/reference",
+    "//plugins/kernels/sve",
     "//plugins/metrics",
     "//plugins/models/transformer/gpt",
     "//plugins/models/transformer/llama",
@@ -18,4 +18,10 @@ PLUGINS = [
     "//plugins/optimizers/standard/muon",
     "//plugins/optimizers/standard/sgd",
     "//plugins/parallel",
+]
+
+# On the building machine alone: their libraries are its own. A site builds mpi.so with its own MPI compiler.
+NATIVE_PLUGINS = [
+    "//plugins/comm/mpi",
+    "//plugins/kernels/onednn",
 ]
