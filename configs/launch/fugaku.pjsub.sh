@@ -39,7 +39,7 @@ export XOS_MMM_L_PAGING_POLICY=demand:demand:demand
 # -- files --
 # What all ranks read goes to the nodes' first-layer storage once, in place of thousands of opens of one file (needed above 7,000
 # nodes; UG, llio_transfer). Nothing may have opened the files in this job before.
-FILES="dist/bin/kumiki dist/lib/kumiki/*.so"
+FILES=$(ls dist/bin/kumiki dist/lib/kumiki/*.so dist/lib/runtime/* 2>/dev/null)
 llio_transfer $FILES
 
 # -- run --
