@@ -150,7 +150,9 @@ void Strategies::rewrite_forward(Graph& graph) const {
   for (const char* name : {"tokens", "targets", "segments"}) {
     const ValueId input = graph.find(name);
     if (input == 0 || graph.value(input).kind != ValueKind::kInput) continue;
-    // Each rank's rows are its own; the shape is that of one rank's micro-batch already.
+    // Each rank's rows are its own, in training and evaluation; the shape is that of one rank's micro-batch already. What is
+    // generated is the same on all ranks.
+    if (graph.mode() != KM_MODE_TRAIN) continue;
     graph.value(input).placements.resize(axes_.size());
     for (const size_t axis : batch_axes_) graph.value(input).placements[axis] = {Spread::kSharded, 0};
   }

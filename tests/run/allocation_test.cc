@@ -41,7 +41,7 @@ int note_other(dl_phdr_info* info, size_t, void*) {
   return 0;
 }
 
-void note_call(const void* caller) {
+[[maybe_unused]] void note_call(const void* caller) {
   if (!counting.load(std::memory_order_relaxed)) return;
   const auto at = reinterpret_cast<uintptr_t>(caller);
   for (size_t i = 0; i < other_count; ++i)
