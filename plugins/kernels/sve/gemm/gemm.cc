@@ -9,21 +9,30 @@ namespace {
 
 constexpr int64_t kLongestBlock = 256; /* x 48 columns x 4 bytes: three of the four ways of A64FX's L1 cache */
 
-inline V activate(Activation activation, V x) { return activation == Activation::kGelu ? gelu(x) : silu(x); }
+/* What a tile could not do in its registers: a bias beside an addend, and the activation. The tile is in L1; a row's
+ * three vectors go together, so that their chains of dependent operations overlap. */
+template <class Activate>
+inline __attribute__((always_inline)) void activate_rows(int64_t rows, int64_t columns, const float* from, float* to,
+                                                         int64_t row, const Activate& f) {
+  const int64_t n = lanes();
+  const svbool_t p0 = first(columns), p1 = first(columns - n), p2 = first(columns - 2 * n);
+  for (int64_t i = 0; i < rows; ++i, from += row, to += row) {
+    const V y0 = f(svld1(p0, from)), y1 = f(svld1_vnum(p1, from, 1)), y2 = f(svld1_vnum(p2, from, 2));
+    svst1(p0, to, y0);
+    svst1_vnum(p1, to, 1, y1);
+    svst1_vnum(p2, to, 2, y2);
+  }
+}
 
-/* What the tile could not do in its registers: a bias beside an addend, and the activation. The tile is in L1. */
 void finish(int64_t rows, int64_t columns, const float* bias, const Result& c, int64_t at) {
-  for (int64_t i = 0; i < rows; ++i) {
-    float* row = c.c + at + i * c.row;
-    float* activated = c.activated ? c.activated + at + i * c.row : nullptr;
-    for_vectors(0, columns, [&](int64_t j, svbool_t p) {
-      V x = svld1(p, row + j);
-      if (bias) {
-        x = add(x, svld1(p, bias + j));
-        svst1(p, row + j, x);
-      }
-      if (activated) svst1(p, activated + j, activate(c.activation, x));
-    });
+  float* tile = c.c + at;
+  if (bias)
+    for (int64_t i = 0; i < rows; ++i) map(tile + i * c.row, bias, tile + i * c.row, 0, columns, add);
+  if (!c.activated) return;
+  if (c.activation == Activation::kGelu) {
+    activate_rows(rows, columns, tile, c.activated + at, c.row, [](V x) { return gelu(x); });
+  } else {
+    activate_rows(rows, columns, tile, c.activated + at, c.row, [](V x) { return silu(x); });
   }
 }
 
