@@ -81,6 +81,21 @@ TEST_CASE("data parallel training equals that of one rank, at all levels of ZeRO
   }
 }
 
+TEST_CASE("a parameter with fewer elements than ranks stays whole under ZeRO, and equals that of one rank") {
+  ModelSpec narrow = gpt();
+  narrow.options["feed_forward"] = "2";
+  std::vector<Layout> layouts;
+  for (int64_t zero = 1; zero <= 3; ++zero) {
+    layouts.push_back(data(4, zero));
+    layouts.push_back(with(tensor(2), data(2, zero))); // a bias of one element on each rank
+    const World world(narrow, layouts.back(), kSamples, Update::kAdamw);
+    const Graph& graph = world.graph(0);
+    CHECK(graph.value(graph.find("layers.0.mlp.up.bias")).flat_end == -1);
+    CHECK(graph.value(graph.find("layers.0.mlp.down.bias")).flat_end == 8);
+  }
+  check_layouts(narrow, Update::kAdamw, layouts);
+}
+
 TEST_CASE("pipeline training equals that of one rank, in all schedules") {
   for (const ModelSpec& model : models())
     check_layouts(model, Update::kAdamw,
