@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Ranks on several hosts, which are network namespaces of this machine (tools/cluster): they compute what one rank does over
+TCP, and a host that is cut off or gone ends the job, which goes on from its last checkpoint on those that are left."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cli"))
+from harness import ROOT, Folder, check, main
+from launcher import Job, missing, run_job, train
+from layouts_test import GPT, layout, name_of, read_tensors, same_training, whole
+
+TOOL = os.path.join(ROOT, "tools/cluster")
+NAME = f"kmtest{os.getpid()}"
+HOSTS = 4
+STEPS = 8
+STUCK = 86
+
+
+def T(degree, **more):
+    return {"degree": degree, **more}
+
+
+def sets_of_layout(ranks, **strategies):
+    return [s for s in layout(ranks, **strategies) if not s.startswith("comm.")]
+
+
+SQUARE = sets_of_layout(4, tensor=T(2), data=T(2))
+LAYOUTS = {"tensor 2 data 2": SQUARE, "pipeline 2 data 2 zero 1": sets_of_layout(4, pipeline=T(2), data=T(2, zero=1))}
+
+
+def not_here():
+    """Why there can be no hosts on this machine, or None. By hand, not by the tool: a tool that fails is no reason."""
+    if os.geteuid() != 0:
+        return "network namespaces are made by root only"
+    for tool in ("ip", "unshare"):
+        if not shutil.which(tool):
+            return f"no {tool} in PATH; run: tools/install test"
+    probe = NAME + "-probe"
+    try:
+        for command in (["ip", "netns", "add", probe],
+                        ["ip", "-n", probe, "link", "add", "a", "type", "veth", "peer", "name", "b"],
+                        ["ip", "-n", probe, "link", "add", "c", "type", "bridge"],
+                        ["ip", "netns", "exec", probe, "unshare", "--uts", "hostname", "probe"],
+                        ["ip", "netns", "exec", probe, "mount", "-t", "tmpfs", "shm", "/dev/shm"]):
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            if done.returncode:
+                return f"{' '.join(command)}: {done.stdout.decode().strip()}"
+    finally:
+        subprocess.run(["ip", "netns", "delete", probe], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return missing()
+
+
+def cluster(*arguments):
+    done = subprocess.run([TOOL, "--name", NAME, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    check(done.returncode == 0, f"tools/cluster {' '.join(arguments)}: {done.stdout.decode()}{done.stderr.decode()}")
+    return done.stdout.decode()
+
+
+class Cluster:
+    def __enter__(self):
+        cluster("up", "--hosts", str(HOSTS))
+
+    def __exit__(self, *_):
+        cluster("down")
+        left = subprocess.run(["ip", "netns", "list"], stdout=subprocess.PIPE).stdout.decode()
+        check(NAME not in left, f"namespaces are left: {left}")
+
+
+def on_hosts(ranks, *command, hosts=None):
+    return [TOOL, "--name", NAME, "run", "-np", str(ranks), *(["--on", hosts] if hosts else []), *command]
+
+
+def hosts_train_like_one_rank():
+    sets = ["optimizer.clip=0.5"]
+    with Folder(GPT) as f, Cluster():
+        f.train("one", sets=sets)
+        one, losses = read_tensors(f.checkpoints("one")[-1]), f.losses("one")
+        for name, layout_sets in LAYOUTS.items():
+            run_job(f, on_hosts(4, *train(name_of(name), sets=[*sets, *layout_sets])))
+            check(f.losses(name_of(name)).keys() == losses.keys(), f"{name}: other steps")
+            same_training(f, name_of(name), one, losses, 1e-4, sets, name)
+
+
+def each_rank_has_a_host_and_links_can_be_slow():
+    with Folder() as f:
+        cluster("up", "--hosts", str(HOSTS))
+        try:
+            out, _ = run_job(f, on_hosts(4, "sh", "-c", 'echo "$(hostname) $(ip -br -4 address show eth0)"'))
+            for host in range(1, HOSTS + 1):
+                check(any(line.startswith(f"host{host} ") and f"10.77.0.{host}/24" in line for line in out.splitlines()),
+                      f"no rank on host {host}\n{out}")
+            out, _ = run_job(f, on_hosts(2, "hostname", hosts="2,4"))
+            check(sorted(out.split()) == ["host2", "host4"], f"--on 2,4: {out}")
+        finally:
+            cluster("down")
+        try:
+            cluster("up", "--hosts", "2", "--rate", "100mbit")
+            out, _ = run_job(f, on_hosts(1, "tc", "qdisc", "show", "dev", "eth0"))
+            check("tbf" in out and "100Mbit" in out, f"no limit on the link: {out}")
+        finally:
+            cluster("down")
+
+
+def goes_on_with_two_hosts(f, name):
+    """From the last checkpoint of a job that four hosts did not finish."""
+    step = int(f.checkpoints(name)[-1][-9:])
+    check(2 <= step < STEPS, f"the last checkpoint is of step {step} of {STEPS}")
+    steps = ("--steps", str(step))
+    saved = whole(f, name, *steps)
+    two = sets_of_layout(2, data=T(2, zero=1))
+    # Loaded, saved again by two hosts, and brought together by one rank: the same bits.
+    run_job(f, on_hosts(2, *train(name, "--resume", *steps, sets=two), hosts="1,2"))
+    again = whole(f, name, *steps)
+    check(again.keys() == saved.keys() and all(again[t] == saved[t] for t in saved), f"{name}: two hosts loaded other bits")
+    run_job(f, on_hosts(2, *train(name, "--resume", sets=[*two, f"run.steps={STEPS}"]), hosts="1,2"))
+    f.train("one", "--fresh", sets=[f"run.steps={STEPS}"])
+    same_training(f, name, read_tensors(f.checkpoints("one")[-1]), f.losses("one"), 1e-4, [f"run.steps={STEPS}"], name)
+
+
+# A job that lasts until something is done to it, and not much longer: what is left of it is trained to the end.
+SICK = [*SQUARE, "comm.latency=0.005", "checkpoint.every=1", "checkpoint.keep=2", "run.time_limit=6", f"run.steps={STEPS}"]
+
+
+def a_job_loses_host_3(*actions):
+    """Of four, after three steps."""
+    name = "-".join(actions)
+    with Folder(GPT) as f, Cluster():
+        with Job(f, on_hosts(4, *train(name, sets=SICK))) as job:
+            job.wait_for_step(name, 3)
+            begin = time.monotonic()
+            for action in actions:
+                cluster(action, "3")
+            code, _, err, _ = job.end()
+            seconds = time.monotonic() - begin
+        check(code != 0, f"a job that lost a host ends with exit code 0\n{err}")
+        # Who notices first: the launcher, by its sockets, Open MPI by those of a rank, or a rank that waits too long.
+        check("ORTE " in err or "disconnected" in err or "is not complete after 6 s" in err,
+              f"nobody says why the job ended\n{err}")
+        print(f"  {name}: the job ended after {seconds:.1f} s with exit code {code}")
+        if "cut" in actions:
+            cluster("join", "3")
+        goes_on_with_two_hosts(f, name)
+
+
+def a_host_that_is_cut_off_ends_the_job():
+    a_job_loses_host_3("cut")
+
+
+def a_host_whose_processes_die_ends_the_job():
+    a_job_loses_host_3("kill")
+
+
+def a_host_without_power_ends_the_job():
+    a_job_loses_host_3("cut", "kill")
+
+
+TESTS = [each_rank_has_a_host_and_links_can_be_slow, hosts_train_like_one_rank, a_host_that_is_cut_off_ends_the_job,
+         a_host_whose_processes_die_ends_the_job, a_host_without_power_ends_the_job]
+
+if __name__ == "__main__":
+    reason = not_here()
+    if reason:
+        print(f"skipped: {reason}")
+        sys.exit(0)
+    sys.exit(main(*TESTS))
