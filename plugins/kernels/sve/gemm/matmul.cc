@@ -104,11 +104,13 @@ class MatmulGroup : public Kernel {
   }
 
   void run(const Buffers& buffers, void* workspace) override {
+    bool a_stands = false;
     for (uint32_t i = 0; i < n_; ++i) {
       Result c;
       c.c = buffers.out(static_cast<int>(i));
       if (bias_) c.bias = buffers.in(static_cast<int>(1 + n_ + i));
-      products_[i].run(buffers.in(0), buffers.in(static_cast<int>(1 + i)), c, workspace, i > 0);
+      products_[i].run(buffers.in(0), buffers.in(static_cast<int>(1 + i)), c, workspace, a_stands);
+      a_stands = products_[i].keeps_a();
     }
   }
 

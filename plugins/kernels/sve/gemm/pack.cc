@@ -24,8 +24,8 @@ namespace {
 #define KM_EACH8(DO) KM_EACH4(DO) DO(4) DO(5) DO(6) DO(7)
 #define KM_EACH16(DO) KM_EACH8(DO) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
 
-/* A block of rows: row i is from + i * pitch, or zero from `rows` on. kWhole: all rows and columns of the block are there,
- * and nothing is asked; the rims of a matrix go the slower way. */
+/* A block of rows: row i is from + i * pitch, or zero from `rows` on. kWhole: all rows and columns of the block are
+ * there, and nothing is asked; the rims of a matrix go the slower way. */
 struct Rows {
   const float* from;
   int64_t pitch, rows;

@@ -1,5 +1,6 @@
 /* One product of matrices over the threads of the pool: packs the operands into the workspace (the right one may have
- * been packed before by the core), cuts c in rectangles of one panel, one task each. Above gemm.h. */
+ * been packed before by the core), cuts c in rectangles of one panel, one task each; where there are few panels, a task
+ * does some rows whole and packs them itself. Above gemm.h. */
 #ifndef KUMIKI_PLUGINS_KERNELS_SVE_GEMM_PRODUCT_H
 #define KUMIKI_PLUGINS_KERNELS_SVE_GEMM_PRODUCT_H
 
@@ -31,13 +32,21 @@ class Product {
   int64_t packed_b_floats() const { return panels_of(shape_.n) * panel_width() * shape_.k; }
   void pack_b(const float* b, float* packed) const;
 
+  /* Whether the workspace holds all of a, packed, after run. */
+  bool keeps_a() const { return !narrow_; }
+
   /* c's row and panel pitches are set here from n; the caller gives pointers, bias and activation. a_stands: the
    * workspace still holds a as the run before packed it (of a product with the same a). */
   void run(const float* a, const float* b, Result c, void* workspace, bool a_stands = false) const;
 
  private:
+  int64_t scratch_floats() const { return (rows_ * k_block_ + 63) / 64 * 64; }
+  int64_t packed_a_floats() const;
+  void run_rows(const float* a, Right b, const Result& c, int64_t i, int64_t rows, float* packed) const;
+
   Pool pool_;
   ProductShape shape_;
+  bool narrow_ = false;
   int64_t k_block_ = 0, rows_ = 0; /* rows of a task */
   uint64_t workspace_bytes_ = 0;
 };
