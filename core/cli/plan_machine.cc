@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/plan/scale/plan_run.h"
 #include "core/plan/scale/report.h"
+#include "core/plan/scale/suggest.h"
 
 namespace kumiki {
 namespace {
@@ -46,6 +47,18 @@ void plan_on_machine(const PlanMachineArguments& a) {
   const int64_t ranks = a.ranks > 0 ? a.ranks : a.nodes > 0 ? a.nodes * machine.ranks_per_node : 1;
   const Config config = Config::load(a.config, a.sets);
   Registry registry(config);
+  if (a.suggest) {
+    SuggestCount count;
+    const std::vector<Suggestion> found = suggest(registry, a.config, a.sets, machine, ranks, &count);
+    if (a.json) {
+      std::printf("%s", suggestions_json(found).c_str());
+    } else {
+      std::printf("%zu layouts of %lld ranks of %s may fit; planned in full: the best %zu by estimate\n%s",
+                  count.possible, static_cast<long long>(ranks), machine.name.c_str(), count.planned,
+                  suggestions_table(found).c_str());
+    }
+    return;
+  }
   const bool timeline = a.show == "timeline";
   Prediction prediction = plan_run(registry, config, machine, ranks, timeline || !a.trace.empty());
   prediction.run.tokens = a.tokens;

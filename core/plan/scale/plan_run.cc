@@ -41,28 +41,68 @@ int32_t micro_batches_of(const Config& config, const Strategies& strategies) {
   return static_cast<int32_t>(sequences / at_once);
 }
 
+// What a graph is made with: a host, the kernels that stand for a machine's, the opened model.
+struct Parts {
+  Parts(Registry& registry, const Config& config, uint64_t workspace) : kernels(workspace) {
+    host.set_service(KM_GRAPH_SERVICE, graph_service());
+    std::vector<std::pair<const Component*, OptionValues>> members;
+    members.emplace_back(&kernels.component(), OptionValues(kernels.component(), Table("kernels.machine")));
+    chain = std::make_unique<KernelChain>(host, members);
+    const ComponentUse use = config.model();
+    const Component& component = registry.find("model", use.name);
+    model = std::make_unique<Model>(host, component, OptionValues(component, use.options));
+  }
+  Host host;
+  const MachineKernels kernels;
+  std::unique_ptr<KernelChain> chain;
+  std::unique_ptr<Model> model;
+};
+
+int64_t parameters_of(const Graph& graph) {
+  int64_t sum = 0;
+  for (const ValueId p : graph.parameters()) sum += graph.value(p).type.elements();
+  return sum;
+}
+
 } // namespace
 
-Prediction plan_run(Registry& registry, const Config& config, const Machine& machine, int64_t ranks, bool spans) {
-  Host host;
-  host.set_service(KM_GRAPH_SERVICE, graph_service());
-  const MachineKernels kernels(machine.workspace);
-  std::vector<std::pair<const Component*, OptionValues>> members;
-  members.emplace_back(&kernels.component(), OptionValues(kernels.component(), Table("kernels.machine")));
-  KernelChain chain(host, members);
+ModelShape model_shape(Registry& registry, const Config& config) {
+  const Parts parts(registry, config, 0);
+  const std::unique_ptr<Graph> graph = parts.model->build(training_shape(config), *parts.chain);
+  ModelShape shape;
+  shape.sequence = config.run().sequence;
+  shape.sequences = std::max(config.run().global_batch.start, config.run().global_batch.end);
+  shape.bf16 = config.run().compute == "bf16";
+  shape.parameters = static_cast<double>(parameters_of(*graph));
+  shape.flops = training_flops(*graph).full / static_cast<double>(config.run().micro_batch);
+  for (const NodeId id : graph->order()) {
+    const Node& node = graph->node(id);
+    shape.layers = std::max<int64_t>(shape.layers, node.layer + 1);
+    if (node.op == "embedding") {
+      shape.vocabulary = graph->value(node.inputs[1]).type.shape[0];
+      shape.width = graph->value(node.inputs[1]).type.shape[1];
+    }
+    if (node.op == "attention") {
+      const int64_t head_width = node.i64("head_width", 1);
+      shape.heads = graph->value(node.inputs[0]).type.shape.back() / head_width;
+      shape.key_heads = graph->value(node.inputs[1]).type.shape.back() / head_width;
+    }
+  }
+  return shape;
+}
 
+Prediction plan_run(Registry& registry, const Config& config, const Machine& machine, int64_t ranks, bool spans) {
+  Parts parts(registry, config, machine.workspace);
+  KernelChain& chain = *parts.chain;
   std::vector<std::unique_ptr<Strategies>> strategies;
-  strategies.push_back(std::make_unique<Strategies>(host, registry, config, 0, ranks));
+  strategies.push_back(std::make_unique<Strategies>(parts.host, registry, config, 0, ranks));
   for (const int64_t rank : first_ranks(*strategies[0]))
-    if (rank > 0) strategies.push_back(std::make_unique<Strategies>(host, registry, config, rank, ranks));
+    if (rank > 0) strategies.push_back(std::make_unique<Strategies>(parts.host, registry, config, rank, ranks));
   const Strategies& first = *strategies[0];
   const int32_t micro_batches = micro_batches_of(config, first);
-
-  const ComponentUse model_use = config.model(), optimizer_use = config.optimizer_component();
-  const Component& model_component = registry.find(model_use);
-  const Component& optimizer_component = registry.find(optimizer_use);
-  const Model model(host, model_component, OptionValues(model_component, model_use.options));
-  const Optimizer optimizer(host, optimizer_component, OptionValues(optimizer_component, optimizer_use.options));
+  const ComponentUse use = config.optimizer_component();
+  const Component& component = registry.find("optimizer", use.name);
+  const Optimizer optimizer(parts.host, component, OptionValues(component, use.options));
 
   RunFacts run;
   run.config = config.path();
@@ -75,9 +115,9 @@ Prediction plan_run(Registry& registry, const Config& config, const Machine& mac
   run.bf16 = config.run().compute == "bf16";
 
   // The coordinates of a pipeline have one graph; each plan takes its own stages out of it.
-  const std::unique_ptr<Graph> graph = model.build(training_shape(config), chain);
+  const std::unique_ptr<Graph> graph = parts.model->build(training_shape(config), chain);
   run.flops = training_flops(*graph);
-  for (const ValueId p : graph->parameters()) run.parameters += graph->value(p).type.elements();
+  run.parameters = parameters_of(*graph);
   first.rewrite_forward(*graph);
   make_training_graph(*graph, optimizer, chain, first, {run.bf16, true, config.optimizer().clip});
   check_schedules(first, graph->stages(), micro_batches, true);

@@ -227,6 +227,41 @@ class Builder {
   std::map<std::pair<std::string, uint32_t>, Traffic> traffic_;
 };
 
+// The bubble of the schedule alone: each part takes what it takes on the mean of the coordinates.
+double schedule_bubble(std::vector<SimProgram> programs, uint32_t axes) {
+  std::map<Part, std::pair<double, double>> means; // seconds, entries
+  const auto part_of = [](const SimProgram& p, const SimProgram::Entry& e) {
+    return p.parts[static_cast<size_t>(e.entry.segment)].part;
+  };
+  const auto seconds_of = [](const std::vector<SimOp>& list) {
+    double sum = 0;
+    for (const SimOp& op : list) sum += op.seconds;
+    return sum;
+  };
+  for (const SimProgram& p : programs)
+    for (const SimProgram::Entry& e : p.entries)
+      if (e.entry.phase == Phase::kBody) {
+        auto& [seconds, entries] = means[part_of(p, e)];
+        seconds += seconds_of(p.lists[e.list]);
+        entries += 1;
+      }
+  for (SimProgram& p : programs) {
+    for (SimMessage& m : p.messages) m.seconds = m.stolen = 0;
+    for (const SimProgram::Entry& e : p.entries) {
+      std::vector<SimOp>& list = p.lists[e.list];
+      const double now = seconds_of(list);
+      double wanted = 0;
+      if (e.entry.phase == Phase::kBody) wanted = means[part_of(p, e)].first / means[part_of(p, e)].second;
+      for (SimOp& op : list) op.seconds *= now > 0 ? wanted / now : 0;
+    }
+  }
+  const SimResult result = simulate(programs, axes, false);
+  double idle = 0;
+  for (const SimTimes& times : result.coordinates) idle += times.idle;
+  const double all = result.seconds * static_cast<double>(programs.size());
+  return all > 0 ? idle / all : 0;
+}
+
 } // namespace
 
 Prediction predict(const Machine& machine, const Graph& graph, const std::vector<RankPlan>& plans, const RunFacts& run,
@@ -252,6 +287,7 @@ Prediction predict(const Machine& machine, const Graph& graph, const std::vector
   out.timeline = simulate(out.programs, builder.axes(), spans);
   out.seconds = out.timeline.seconds;
   builder.finish();
+  if (plans.size() > 1) out.schedule_bubble = schedule_bubble(out.programs, builder.axes());
   return out;
 }
 

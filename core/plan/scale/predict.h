@@ -2,6 +2,7 @@
 // coordinate of the pipeline. Out: a Prediction, which report.h and trace.h show. Floor: plan.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -60,8 +61,10 @@ struct Prediction {
   double memory_bytes = 0; // of a rank; 0: not known
   double peak = 0;         // FLOP/s of a rank
 
-  double seconds = 0;                    // of a step
-  double computed = 0, idle = 0;         // mean of the coordinates; idle: waited for others, the bubble
+  double seconds = 0;            // of a step
+  double computed = 0, idle = 0; // mean of the coordinates; idle: waited for others, the bubble
+  // Share that the schedule alone leaves idle: all stages alike, no messages, neither head nor tail.
+  double schedule_bubble = 0;
   std::map<std::string, double> classes; // seconds of what is computed by class of op, mean
   std::vector<AxisTime> axes;            // mean
   std::vector<Traffic> traffic;
@@ -74,7 +77,9 @@ struct Prediction {
   double days() const; // for run.tokens
   double bubble() const { return idle / seconds; }
   double exposed() const; // seconds of all axes
-  double hidden_share(const AxisTime& axis) const { return axis.seconds > 0 ? 1 - axis.exposed / axis.seconds : 1; }
+  double hidden_share(const AxisTime& axis) const {
+    return axis.seconds > 0 ? std::max(0.0, 1 - axis.exposed / axis.seconds) : 1;
+  }
 
   std::vector<SimProgram> programs; // what the timeline's spans point into
   SimResult timeline;

@@ -97,7 +97,11 @@ std::string report_table(const Prediction& p) {
   text += "\nwhere the time of a step goes, mean of the stages' ranks\n";
   text += share_line("computing", p.computed, p.seconds);
   for (const auto& [name, seconds] : p.classes) text += share_line(("  " + name).c_str(), seconds, p.seconds);
-  text += share_line("bubble", p.idle, p.seconds, "waiting for other stages");
+  text += share_line("bubble", p.idle, p.seconds,
+                     p.schedule_bubble > 0 ? format("waiting for other stages; the schedule alone, with equal stages, "
+                                                    "leaves %.1f %%",
+                                                    100 * p.schedule_bubble)
+                                           : "");
   for (const AxisTime& axis : p.axes)
     text += share_line(("waiting for " + axis.axes).c_str(), axis.exposed, p.seconds,
                        format("messages take %s, %.0f %% of it hidden", with_seconds(axis.seconds).c_str(),
@@ -127,6 +131,7 @@ std::string report_json(const Prediction& p) {
   json["flops_per_second"] = p.flops_per_second();
   json["share_of_peak"] = p.share_of_peak();
   json["bubble"] = p.bubble();
+  json["schedule_bubble"] = p.schedule_bubble;
   if (run.tokens > 0) json["days"] = p.days();
   json["fits"] = p.fits();
   json["seconds"]["computed"] = p.computed;
