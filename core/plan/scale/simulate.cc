@@ -64,7 +64,7 @@ class Simulation {
     double now = 0, debt = 0;
     std::vector<Ticket> tickets;
     std::map<uint32_t, double> lanes;
-    double out = 0, in = 0; // when the lanes of sends and of receives are free
+    std::map<int32_t, double> links; // by receiver: when the way of this coordinate's sends to it is free
     std::map<uint64_t, size_t> shared_calls;
     SimTimes times;
   };
@@ -207,25 +207,26 @@ class Simulation {
     Meeting& meeting = meetings_[static_cast<size_t>(index)];
     const bool shared = last.kind == SimMessage::Kind::kShared;
     if (meeting.came.size() < (shared ? last.members.size() : 2)) return;
-    double begin = 0;
+    const std::vector<uint32_t>& numbers = messages_[static_cast<size_t>(index)];
+    const auto message_of = [&](size_t i) -> const SimMessage& {
+      return programs_[static_cast<size_t>(meeting.came[i].first)].messages[numbers[i]];
+    };
+    // Lanes of a collective are those of its members; a transfer goes over the way from its sender to its receiver, whose
+    // messages keep their order. (Coordinates are not played through in the order of time: what they share otherwise would
+    // be given to whoever comes first here, not to whoever comes first.)
+    std::vector<double*> lanes;
     for (size_t i = 0; i < meeting.came.size(); ++i) {
-      const auto& [coordinate, time] = meeting.came[i];
-      Rank& r = ranks_[static_cast<size_t>(coordinate)];
-      const SimMessage& own =
-          programs_[static_cast<size_t>(coordinate)].messages[messages_[static_cast<size_t>(index)][i]];
-      const double lane = shared ? r.lanes[own.lane] : own.kind == SimMessage::Kind::kSend ? r.out : r.in;
-      begin = std::max({begin, time, lane});
+      Rank& r = ranks_[static_cast<size_t>(meeting.came[i].first)];
+      const SimMessage& own = message_of(i);
+      meeting.begin = std::max(meeting.begin, meeting.came[i].second);
+      if (shared) lanes.push_back(&r.lanes[own.lane]);
+      if (own.kind == SimMessage::Kind::kSend) lanes.push_back(&r.links[own.peer]);
     }
-    meeting.begin = begin;
-    meeting.end = begin + last.seconds;
-    for (size_t i = 0; i < meeting.came.size(); ++i) {
-      const size_t coordinate = static_cast<size_t>(meeting.came[i].first);
-      Rank& r = ranks_[coordinate];
-      const uint32_t number = messages_[static_cast<size_t>(index)][i];
-      const SimMessage& own = programs_[coordinate].messages[number];
-      (shared ? r.lanes[own.lane] : own.kind == SimMessage::Kind::kSend ? r.out : r.in) = meeting.end;
-      note(coordinate, number, meeting.begin, meeting.end);
-    }
+    for (const double* lane : lanes) meeting.begin = std::max(meeting.begin, *lane);
+    meeting.end = meeting.begin + last.seconds;
+    for (double* lane : lanes) *lane = meeting.end;
+    for (size_t i = 0; i < meeting.came.size(); ++i)
+      note(static_cast<size_t>(meeting.came[i].first), numbers[i], meeting.begin, meeting.end);
   }
 
   void note(size_t c, uint32_t message, double begin, double end) {
