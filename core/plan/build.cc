@@ -221,6 +221,13 @@ void make_generation_graph(Graph& graph, KernelChain& chain, const TrainingOptio
   remove_dropout(graph);
   remove_replicate(graph);
   if (options.bf16) use_bf16(graph);
+  if (graph.stages() > 1) { // each rank draws the next token, from the logits that the last stage makes
+    graph.cursor = {};
+    graph.cursor.origin = "core";
+    graph.cursor.stage = kEveryStage;
+    graph.set_output("logits", graph.add1("add_stages", {graph.output("logits")}));
+    graph.cursor = {};
+  }
   graph.infer_all();
   finish(graph, chain, options);
 }

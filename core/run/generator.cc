@@ -77,7 +77,8 @@ void Generator::pass(Mode& mode, const int32_t* tokens, int64_t n) {
     mode.executor = std::make_unique<Executor>(mode.plan, engine_.chain(), store_, engine_.links(mode.plan));
     mode.staging = std::make_unique<Staging>(mode.plan, 1);
   }
-  std::memcpy(mode.staging->input("tokens", 0), tokens, static_cast<size_t>(n) * sizeof(int32_t));
+  if (int32_t* to = mode.staging->input("tokens", 0)) // none on a later stage
+    std::memcpy(to, tokens, static_cast<size_t>(n) * sizeof(int32_t));
   mode.staging->set("past", static_cast<double>(past_), 0);
   std::vector<ScheduleEntry> schedule = make_schedule(mode.plan, 1, &engine_.strategies());
   if (ready_ == &mode) schedule.erase(schedule.begin()); // the head has run

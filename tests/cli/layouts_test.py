@@ -18,7 +18,7 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import TINY, Folder, check, main
+from harness import TEXT, TINY, Folder, check, main
 
 STEPS = 4
 GPT = TINY.replace("layers = 1", "layers = 4").replace("heads = 2", "heads = 4").replace("width = 16", "width = 32") \
@@ -158,6 +158,31 @@ def llama_trains_alike():
     every_layout_trains_alike("llama", "sgd", 1e-5)
 
 
+def evaluations_and_samples_are_those_of_one_rank():
+    """All ranks draw the same text; their evaluation is over the same micro-batches."""
+    sets = ["run.eval_every=2", "run.eval_batches=8", f"run.sample_every={STEPS}", "run.sample_tokens=24",
+            "run.sample_prompt=bottle"]
+    for model in ("gpt", "llama"):
+        text = CONFIGS[model].replace('use = "synthetic"\nvocabulary = 37',
+                                      'use = "text"\npath = "text.txt"\nsplit = "80,20,0"')
+        with Folder(text) as f:
+            f.write("text.txt", TEXT)
+
+            def results(name, more=()):
+                out, _ = f.train(name, sets=[*sets, *more])
+                sample = out[out.index("bottle"):].splitlines()
+                return [r["eval_loss"] for r in f.metrics(name) if "eval_loss" in r], sample[0]
+
+            losses, sample = results("one")
+            check(len(losses) == STEPS // 2, f"evaluations: {losses}")
+            for name in ("tensor 2 sequence", "pipeline 2", "data 2 zero 3", "tensor 2 pipeline 2"):
+                others, other_sample = results(name_of(name), LAYOUTS[name])
+                for a, b in zip(losses, others):
+                    check(abs(a - b) <= 1e-5 * abs(a), f"{model}, {name}: evaluations {others}, not {losses}")
+                check(len(others) == len(losses), f"{model}, {name}: evaluations {others}")
+                check(other_sample == sample, f"{model}, {name}: sample {other_sample!r}, not {sample!r}")
+
+
 def checkpoints_load_under_any_layout():
     if os.environ.get("KUMIKI_SANITIZER"):
         return "under a sanitizer: the same code as the layouts above, thirty-six times"
@@ -191,5 +216,5 @@ def the_same_layout_twice_gives_the_same_bits():
 
 
 if __name__ == "__main__":
-    sys.exit(main(gpt_trains_alike, llama_trains_alike, checkpoints_load_under_any_layout,
-                  the_same_layout_twice_gives_the_same_bits))
+    sys.exit(main(gpt_trains_alike, llama_trains_alike, evaluations_and_samples_are_those_of_one_rank,
+                  checkpoints_load_under_any_layout, the_same_layout_twice_gives_the_same_bits))
