@@ -1,5 +1,5 @@
-"""Runs of several processes for tests: mpirun as it must be called here, the processes of a job by rank, and what is left of
-them. Standard library only."""
+"""Runs of several processes for tests: mpirun as it must be called here, the processes of a job by rank, and what is
+left of them. Standard library only."""
 
 import json
 import os
@@ -20,8 +20,8 @@ def missing():
 
 
 def environment():
-    """Open MPI: as root, more ranks than cores, shared memory without the system call that sandboxes forbid, sockets in a
-    short path."""
+    """Open MPI: as root, more ranks than cores, shared memory without the system call that sandboxes forbid, sockets
+    in a short path."""
     return {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_btl": "self,vader",
             "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "TMPDIR": "/tmp",

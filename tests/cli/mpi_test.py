@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Ranks that are processes under mpirun: they compute what one rank does; a rank that dies, stops or goes another way ends
-the job with an error instead of a hang; and a job goes on from its last checkpoint, on as many ranks or fewer.
+"""Ranks that are processes under mpirun: they compute what one rank does; a rank that dies, stops or goes another way
+ends the job with an error instead of a hang; and a job goes on from its last checkpoint, on as many ranks or fewer.
 
 What the launcher, Open MPI, does to exit codes: 85, 86 and 87 come through; a rank killed by signal 9 gives 137.
 """
@@ -113,7 +113,8 @@ def stopped_after_the_same_step():
             check("--resume" in out + err, f"{kind}: the last lines do not say how to go on\n{out}\n{err}")
             step = len(f.losses(kind))
             # A checkpoint has its manifest only once all ranks have saved their parts of the same step.
-            check([c[-9:] for c in f.checkpoints(kind)] == [f"{step:09d}"], f"{kind}: {step} steps, {f.checkpoints(kind)}")
+            saved = [c[-9:] for c in f.checkpoints(kind)]
+            check(saved == [f"{step:09d}"], f"{kind}: {step} steps, checkpoints {saved}")
             end = [*FOUR, f"run.steps={step + 2}"]
             launch(f, kind, 4, "--resume", sets=end)
             launch(f, "whole", 4, "--fresh", sets=end)

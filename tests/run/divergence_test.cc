@@ -1,5 +1,5 @@
-// One bit that is wrong on one of the ranks that hold the same weights ends the job, and is told by name: parameter, step and
-// both ranks.
+// One bit that is wrong on one of the ranks that hold the same weights ends the job, and is told by name: parameter,
+// step and both ranks.
 #include <catch2/catch.hpp>
 
 #include <fcntl.h>
