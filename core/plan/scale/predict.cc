@@ -185,6 +185,8 @@ class Builder {
           m.kind = SimMessage::Kind::kShared;
           m.key = shared_.try_emplace(group, shared_.size()).first->second;
           m.members = coordinates(group);
+          // A lane of its own: while some of its members are missing, other messages go on.
+          m.lane = static_cast<uint32_t>(machine_.network.size() + m.key);
         }
       }
       m.stolen = (1 - machine_.overlap) * m.seconds;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -158,7 +160,7 @@ std::vector<Candidate> candidates(const ModelShape& model, const Machine& machin
     }
   }
   // The formula for memory is rough: what is a little too large by it is planned, too, and the plan decides.
-  const double most = machine.memory_bytes > 0 ? 1.25 * machine.memory_bytes : 1e300;
+  const double most = machine.memory_bytes > 0 ? 2 * machine.memory_bytes : 1e300;
   std::erase_if(all, [most](const Candidate& c) { return c.memory > most; });
   std::stable_sort(all.begin(), all.end(),
                    [](const Candidate& a, const Candidate& b) { return a.estimate < b.estimate; });
@@ -171,13 +173,20 @@ std::vector<Suggestion> suggest(Registry& registry, const std::string& config, c
   const std::vector<Candidate> all = candidates(model, machine, ranks);
   std::vector<Suggestion> found;
   size_t planned = 0;
+  // What plans of this kind took, as a share of the estimate, at the least: those that cannot fit by that are passed over.
+  std::map<std::tuple<int64_t, std::string, std::string>, double> least;
   for (const Candidate& candidate : all) {
     if (planned == tries) break;
+    const auto known = least.find({candidate.zero, candidate.recompute, candidate.schedule});
+    if (known != least.end() && machine.memory_bytes > 0 && candidate.memory * known->second > machine.memory_bytes)
+      continue;
     std::vector<std::string> with = sets;
     for (const std::string& set : candidate.sets()) with.push_back(set);
     try {
       ++planned;
       Prediction prediction = plan_run(registry, Config::load(config, with), machine, ranks, false);
+      double& share = least.try_emplace({candidate.zero, candidate.recompute, candidate.schedule}, 1e300).first->second;
+      share = std::min(share, static_cast<double>(prediction.largest_memory()) / candidate.memory);
       if (!prediction.fits()) continue;
       prediction.programs.clear();
       found.push_back({candidate, std::move(prediction)});
