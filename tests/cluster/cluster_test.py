@@ -39,8 +39,8 @@ def not_here():
     probe = NAME + "-probe"
     try:
         for command in (["ip", "netns", "add", probe],
-                        ["ip", "-n", probe, "link", "add", "a", "type", "veth", "peer", "name", "b"],
-                        ["ip", "-n", probe, "link", "add", "c", "type", "bridge"],
+                        ["ip", "-n", probe, "link", "add", "end0", "type", "veth", "peer", "name", "end1"],
+                        ["ip", "-n", probe, "link", "add", "switch", "type", "bridge"],
                         ["ip", "netns", "exec", probe, "unshare", "--uts", "hostname", "probe"],
                         ["ip", "netns", "exec", probe, "mount", "-t", "tmpfs", "shm", "/dev/shm"]):
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
