@@ -45,7 +45,17 @@ size_t dimension(const Node& node, const Types& in) {
 
 Types all_gather_shape(const Node& node, const Types& in) {
   Type y = in[0];
-  y.shape[dimension(node, in)] *= group(node).size;
+  const size_t dim = dimension(node, in);
+  if (!node.has("whole")) {
+    y.shape[dim] *= group(node).size;
+    return {y};
+  }
+  // Nearly equal parts of a dimension that the group may not divide; in the middle of a rewrite x may still be whole.
+  const int64_t whole = node.i64("whole");
+  if (y.shape[dim] > whole)
+    wrong(node, "x is " + to_text(in[0]) + ", but the whole of dimension " + std::to_string(dim) + " is " +
+                    std::to_string(whole));
+  y.shape[dim] = whole;
   return {y};
 }
 
@@ -110,8 +120,9 @@ std::vector<Rule> communication() {
            [](Graph& graph, const Node& node, size_t, const Gradients& g) {
              return graph.add1("all_reduce", {g[0]}, of_group(node));
            }),
-      rule("all_gather", 1, 1, {axes, i64("dim")}, all_gather_shape,
+      rule("all_gather", 1, 1, {axes, i64("dim"), i64("whole")}, all_gather_shape,
            [](Graph& graph, const Node& node, size_t, const Gradients& g) {
+             if (node.has("whole")) wrong(node, "parts of other sizes (attribute whole) have no derivative");
              return graph.add1("reduce_scatter", {g[0]}, of_dimension(node));
            }),
       rule("reduce_scatter", 1, 1, {axes, i64("dim")}, reduce_scatter_shape,

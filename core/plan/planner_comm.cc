@@ -104,6 +104,14 @@ void Planner::emit_comm(const Item& item, Segment& segment) {
       message.op = node.op == "all_gather" ? KM_COMM_ALL_GATHER : KM_COMM_REDUCE_SCATTER;
       message.outer = elements(part, 0, dim);
       message.count = elements(part, dim, part.size());
+      message.counts.clear();
+      const int64_t n = node.i64("whole"), ranks = static_cast<int64_t>(size);
+      const int64_t inner = static_cast<int64_t>(elements(part, dim + 1, part.size()));
+      for (int64_t r = 0; n > 0 && r < ranks; ++r)
+        message.counts.push_back(
+            static_cast<uint64_t>((part_begin(n, ranks, r + 1) - part_begin(n, ranks, r)) * inner));
+      KM_CHECK(message.counts.empty() || message.counts[static_cast<size_t>(graph_.group_index(axes))] == message.count,
+               "x is this rank's part of the whole dimension");
     } else {
       // A range of the elements for each rank, nearly equal.
       const Type& whole = node.op == "flat_gather" ? out : in;

@@ -65,7 +65,6 @@ class Layers {
       close(node);
       return;
     }
-    if (role == KM_ROLE_VOCABULARY && !vocabulary_divides(node.inputs[1])) return;
     graph_.replace_input(node.id, 0, open(node, node.inputs[0]));
     if (role != KM_ROLE_VOCABULARY) return;
     divided_logits_.insert(node.outputs[0]);
@@ -101,7 +100,7 @@ class Layers {
   // Each rank has some rows of the table: a token that is not among them gives zeros.
   void embedding(const NodeView& node) {
     const km_value table = node.inputs[1];
-    if (graph_.role(table) != KM_ROLE_VOCABULARY || !vocabulary_divides(table)) return;
+    if (graph_.role(table) != KM_ROLE_VOCABULARY) return;
     graph_.set_attribute(node.id, km_i64("offset", first_row(table)));
     close(node);
   }
@@ -125,15 +124,11 @@ class Layers {
   void gather_logits(const NodeView& node) {
     const km_value part = node.outputs[0];
     graph_.after(node.id);
-    const km_value whole =
-        graph_.add1("all_gather", {part}, {axes_, km_i64("dim", graph_.value(part).tensor.rank - 1)});
+    const km_tensor logits = graph_.value(part).tensor; // still whole: the table is divided at the end
+    const km_value whole = graph_.add1(
+        "all_gather", {part}, {axes_, km_i64("dim", logits.rank - 1), km_i64("whole", logits.dims[logits.rank - 1])});
     graph_.redirect(part, whole, graph_.value(whole).producer);
     graph_.set_output("logits", whole);
-  }
-
-  // all_gather joins equal parts only: where logits must be whole, a vocabulary that has none stays whole itself.
-  bool vocabulary_divides(km_value table) const {
-    return graph_.training() || graph_.value(table).tensor.dims[0] % axis_.degree == 0;
   }
 
   // Who reads a weight that is about to be divided must be one of those that were looked at above.
@@ -158,7 +153,7 @@ class Layers {
     switch (info.role) {
       case KM_ROLE_COLUMN:
       case KM_ROLE_COLUMN_KV: return 0;
-      case KM_ROLE_VOCABULARY: return vocabulary_divides(parameter) ? 0 : -1;
+      case KM_ROLE_VOCABULARY: return 0;
       case KM_ROLE_ROW: return static_cast<int32_t>(info.tensor.rank) - 1;
       default: return -1;
     }
