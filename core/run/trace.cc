@@ -26,7 +26,8 @@ std::string escaped(const std::string& text) {
 
 std::string trace_text(const std::vector<TraceEvent>& events, int64_t rank, int64_t origin) {
   char text[256];
-  std::snprintf(text, sizeof text, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%lld,\"args\":{\"name\":\"rank %lld\"}}",
+  std::snprintf(text, sizeof text,
+                "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%lld,\"args\":{\"name\":\"rank %lld\"}}",
                 static_cast<long long>(rank), static_cast<long long>(rank));
   std::string out = text;
   out += ",\n" + name_track(rank, 0, "compute") + ",\n" + name_track(rank, 1, "messages");
