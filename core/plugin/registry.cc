@@ -68,7 +68,9 @@ std::vector<std::string> Registry::default_folders() {
     }
     return out;
   }
-  const std::string program = real_path_of("/proc/self/exe");
+  // The link itself is read, not the way to it: emulators answer for this one name, also where there is no /proc.
+  std::error_code error;
+  const std::string program = files::read_symlink("/proc/self/exe", error).string();
   if (!program.empty()) out.push_back((files::path(program).parent_path().parent_path() / "lib" / "kumiki").string());
   return out;
 }

@@ -16,6 +16,7 @@ done
 [ -f share/kumiki/LICENSE ] || fail "the tar lacks the licence"
 [ -f include/kumiki/plugin.h ] || fail "the tar lacks include/kumiki/plugin.h"
 [ -f share/kumiki/configs/quickstart.toml ] || fail "the tar lacks share/kumiki/configs/quickstart.toml"
+[ -f share/kumiki/src/comm_mpi/Makefile ] || fail "the tar lacks the source of comm mpi, which a site builds"
 printf '#include "kumiki/plugin.h"\nint main(void);\n' | gcc -std=c11 -Iinclude -fsyntax-only -x c -
 
 bin/kumiki --help >"$TEST_TMPDIR/help" || fail "bin/kumiki --help failed"
