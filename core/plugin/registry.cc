@@ -1,5 +1,7 @@
 #include "core/plugin/registry.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -68,9 +70,10 @@ std::vector<std::string> Registry::default_folders() {
     }
     return out;
   }
-  // The link itself is read, not the way to it: emulators answer for this one name, also where there is no /proc.
-  std::error_code error;
-  const std::string program = files::read_symlink("/proc/self/exe", error).string();
+  // readlink, which looks at nothing else: emulators answer for this one name, also where there is no /proc.
+  char buffer[4096];
+  const ssize_t length = ::readlink("/proc/self/exe", buffer, sizeof buffer);
+  const std::string program(buffer, static_cast<size_t>(length > 0 ? length : 0));
   if (!program.empty()) out.push_back((files::path(program).parent_path().parent_path() / "lib" / "kumiki").string());
   return out;
 }
