@@ -436,9 +436,8 @@ void Communicator::barrier() {
 }
 
 void Communicator::abort(int exit_code, const std::string& text) {
-  const std::string whole = "rank " + std::to_string(place_.rank) + ": " + text;
   flush_log();
-  table_.abort(self_, exit_code, whole.c_str());
+  table_.abort(self_, exit_code, text.c_str()); // it says which rank
   std::_Exit(exit_code);
 }
 

@@ -82,6 +82,7 @@ class Trainer {
   // -- set-up --
   // The first rank looks after the folder; the others are told what it found.
   void open_folder() {
+    if (communicator_) same_configuration();
     checkpoints_ = folder_ + "/checkpoints";
     std::string latest;
     if (first_) {
@@ -105,6 +106,20 @@ class Trainer {
     if (!latest.empty()) reader_ = std::make_unique<CheckpointReader>(real_fs(), latest);
     if (reader_) kernel_choices_ = reader_->state().kernel_choices;
     if (config_.kernels().select == "fastest") engine_.choose_fastest(&kernel_choices_);
+  }
+
+  // Ranks with other samples or another model would train on in silence wherever their messages fit.
+  void same_configuration() {
+    const std::string own = config_.to_toml(engine_.registry().option_lookup());
+    std::string first = own;
+    communicator_->broadcast(first);
+    if (own == first) return;
+    size_t at = 0;
+    while (at < own.size() && at < first.size() && own[at] == first[at]) ++at;
+    const size_t line = own.rfind('\n', at) == std::string::npos ? 0 : own.rfind('\n', at) + 1;
+    communicator_->abort(2, "its configuration is not that of rank 0; first at \"" +
+                                own.substr(line, own.find('\n', at) - line) +
+                                "\"\n  start all ranks with the same file and the same --set");
   }
 
   // Folders with a step's name that are no complete checkpoints: resuming passes over them, which the user should know.
@@ -227,9 +242,9 @@ class Trainer {
       if (communicator_) communicator_->set_step(step_ + 1);
       const double waited = communicator_ ? communicator_->waited() : 0;
       if (executor_->run(schedule_of(sequences), *staging_) != KM_OK) {
-        std::string why = communicator_ ? communicator_->error() : "";
-        if (why.empty()) why = Host::take_error();
-        throw Error("step " + std::to_string(step_ + 1), "failed in " + executor_->failed() + ": " + why);
+        const std::string where = "step " + std::to_string(step_ + 1);
+        if (communicator_ && !communicator_->error().empty()) throw Error(where, communicator_->error());
+        throw Error(where, "failed in " + executor_->failed() + ": " + Host::take_error());
       }
       comm_seconds_ = communicator_ ? communicator_->waited() - waited : 0;
 
