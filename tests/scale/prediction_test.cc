@@ -184,8 +184,8 @@ TEST_CASE("suggestions fit, the fastest first, and their arguments give the same
   machine.network[0] = {"all", 0, 1e-6, 1e9, 0};
   machine.memory_bytes = 2e6;
   SuggestCount count;
-  const std::vector<Suggestion> found =
-      suggest(registry(), "configs/tiny-gpt.toml", {"run.global_batch=8"}, machine, 4, &count, 3, 12);
+  const std::vector<Suggestion> found = suggest(
+      registry(), "configs/tiny-gpt.toml", {"run.global_batch=8", "model.vocabulary=64"}, machine, 4, &count, 3, 12);
   REQUIRE(!found.empty());
   CHECK(found.size() <= 3);
   CHECK(count.planned <= 12);
@@ -196,7 +196,7 @@ TEST_CASE("suggestions fit, the fastest first, and their arguments give the same
     CHECK(s.prediction.seconds >= before);
     before = s.prediction.seconds;
     std::vector<std::string> sets = s.candidate.sets();
-    sets.push_back("run.global_batch=8");
+    for (const char* set : {"run.global_batch=8", "model.vocabulary=64"}) sets.push_back(set);
     const Config config = Config::load("configs/tiny-gpt.toml", sets);
     CHECK(plan_run(registry(), config, machine, 4, false).seconds == Approx(before));
   }
