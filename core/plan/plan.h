@@ -109,7 +109,7 @@ struct ScheduleEntry {
 };
 
 struct MemoryRow {
-  std::string what; // "parameters", "optimizer states", "gradients", "activations", "packed weights", "workspace"
+  std::string what; // "parameters", "optimizer states", "gathered parameters", "activations", "communication", …
   uint64_t bytes = 0;
 };
 

@@ -171,6 +171,8 @@ void Planner::store_values() {
         s.stage = plan_.body[static_cast<size_t>(item.segment)].stage;
       }
       if (item.segment == kAnySegment && item.position < pack_position_) s.pinned = last_use_[out] > pack_position_;
+      if (item.role == Item::Role::kCollective || item.role == Item::Role::kReceive)
+        s.purpose = s.pinned ? "gathered parameters" : "communication";
       storage_of_[out] = add_storage(s);
     }
   }
@@ -292,8 +294,9 @@ void Planner::memory_rows() {
       sum += s.interval.bytes;
     }
   if (plan_.arena.bytes > sum) rows["gaps in the arena"] = plan_.arena.bytes - sum;
-  for (const char* what : {"parameters", "optimizer states", "caches", "gradients", "activations", "packed weights",
-                           "workspace", "gaps in the arena", "inputs and scalars"})
+  for (const char* what :
+       {"parameters", "optimizer states", "caches", "gradients", "gathered parameters", "activations", "communication",
+        "packed weights", "workspace", "gaps in the arena", "inputs and scalars"})
     if (rows.count(what)) plan_.memory.push_back({what, rows[what]});
 }
 
