@@ -1,5 +1,5 @@
-// Machine: what one rank of a machine reaches, and the network between ranks, from a machine file (docs/machines.md). In: a
-// TOML file. Out: rates, efficiencies, levels of the network, each checked with file:line:column. Floor: plan.
+// Machine: what one rank of a machine reaches, and the network between ranks, from a machine file (docs/machines.md).
+// In: a TOML file. Out: rates, efficiencies, levels of the network, each checked with file:line:column. Floor: plan.
 #pragma once
 
 #include <cstdint>

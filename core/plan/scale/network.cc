@@ -34,8 +34,8 @@ GroupPlace Network::place(std::vector<uint32_t> ranks) const {
   return place;
 }
 
-// What one rank gets of a level, where of each block of the level below so many are members of its group and work side by
-// side: the other ranks of the block do the same in groups of their own.
+// What one rank gets of a level, where of each block of the level below so many are members of its group and work side
+// by side: the other ranks of the block do the same in groups of their own.
 double Network::bandwidth(size_t level, int64_t streams_of_block) const {
   const NetworkLevel& l = machine_.network[level];
   if (l.shared <= 0 || level == 0) return l.bytes_per_second;

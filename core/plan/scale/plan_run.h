@@ -1,5 +1,6 @@
-// From a configuration, a machine and a number of ranks to a Prediction: opens model, optimizer and strategies, makes one graph
-// and a plan for each coordinate of the pipeline. Needs neither data nor kernels nor other ranks. Floor: plan.
+// From a configuration, a machine and a number of ranks to a Prediction: opens model, optimizer and strategies, makes
+// one graph and a plan for each coordinate of the pipeline. Needs neither data nor kernels nor other ranks. Floor:
+// plan.
 #pragma once
 
 #include "core/plan/scale/predict.h"

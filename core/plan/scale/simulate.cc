@@ -211,9 +211,9 @@ class Simulation {
     const auto message_of = [&](size_t i) -> const SimMessage& {
       return programs_[static_cast<size_t>(meeting.came[i].first)].messages[numbers[i]];
     };
-    // Lanes of a collective are those of its members; a transfer goes over the way from its sender to its receiver, whose
-    // messages keep their order. (Coordinates are not played through in the order of time: what they share otherwise would
-    // be given to whoever comes first here, not to whoever comes first.)
+    // Lanes of a collective are those of its members; a transfer goes over the way from its sender to its receiver,
+    // whose messages keep their order. (Coordinates are not played through in the order of time: what they share
+    // otherwise would be given to whoever comes first here, not to whoever comes first.)
     std::vector<double*> lanes;
     for (size_t i = 0; i < meeting.came.size(); ++i) {
       Rank& r = ranks_[static_cast<size_t>(meeting.came[i].first)];

@@ -1,6 +1,6 @@
-// A step of a run, played through: the schedules of all coordinates of a pipeline side by side, each with a queue that computes
-// and queues for messages, as the executor runs them. In: programs of operations with durations. Out: when each was done, and
-// what was waited for. Ranks of one coordinate are alike, so one stands for all. Floor: plan.
+// A step of a run, played through: the schedules of all coordinates of a pipeline side by side, each with a queue that
+// computes and queues for messages, as the executor runs them. In: programs of operations with durations. Out: when
+// each was done, and what was waited for. Ranks of one coordinate are alike, so one stands for all. Floor: plan.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// StepCost: how long a step of a plan takes on a machine: the longer of its arithmetic and its traffic with memory. In: steps
-// of a plan and the graph that it was made from. Out: seconds. Floor: plan.
+// StepCost: how long a step of a plan takes on a machine: the longer of its arithmetic and its traffic with memory. In:
+// steps of a plan and the graph that it was made from. Out: seconds. Floor: plan.
 #pragma once
 
 #include <string>

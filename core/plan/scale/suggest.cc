@@ -16,8 +16,8 @@
 namespace kumiki {
 namespace {
 
-// The layers of the busiest stage when `layers` and an output head worth `head` layers are cut into `stages`: the last stage
-// takes k of them, the others share the rest.
+// The layers of the busiest stage when `layers` and an output head worth `head` layers are cut into `stages`: the last
+// stage takes k of them, the others share the rest.
 struct Cut {
   double busiest = 0; // layers, the head included
   double usual = 0;
@@ -173,7 +173,8 @@ std::vector<Suggestion> suggest(Registry& registry, const std::string& config, c
   const std::vector<Candidate> all = candidates(model, machine, ranks);
   std::vector<Suggestion> found;
   size_t planned = 0;
-  // What plans of this kind took, as a share of the estimate, at the least: those that cannot fit by that are passed over.
+  // What plans of this kind took, as a share of the estimate, at the least: those that cannot fit by that are passed
+  // over.
   std::map<std::tuple<int64_t, std::string, std::string>, double> least;
   for (const Candidate& candidate : all) {
     if (planned == tries) break;

@@ -1,5 +1,5 @@
-// Which layouts of a run are fast on a machine: searches degrees, schedules, ZeRO, micro-batches and recomputation. A formula
-// ranks all that are possible, the best are planned in full. Floor: plan.
+// Which layouts of a run are fast on a machine: searches degrees, schedules, ZeRO, micro-batches and recomputation. A
+// formula ranks all that are possible, the best are planned in full. Floor: plan.
 #pragma once
 
 #include <string>
