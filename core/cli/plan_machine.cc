@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/plan/scale/plan_run.h"
 #include "core/plan/scale/report.h"
 #include "core/plan/scale/suggest.h"
@@ -47,6 +48,8 @@ void plan_on_machine(const PlanMachineArguments& a) {
   const int64_t ranks = a.ranks > 0 ? a.ranks : a.nodes > 0 ? a.nodes * machine.ranks_per_node : 1;
   const Config config = Config::load(a.config, a.sets);
   Registry registry(config);
+  if (config.model().options.get_i64("vocabulary", 0) == 0)
+    log_warning("no data is read for a plan: the model's usual vocabulary is taken, set model.vocabulary for another");
   if (a.suggest) {
     SuggestCount count;
     const std::vector<Suggestion> found = suggest(registry, a.config, a.sets, machine, ranks, &count);
