@@ -43,7 +43,8 @@ class Estimate {
     const double chunks = static_cast<double>(c.chunks), layers = static_cast<double>(s_.layers);
     const double width = static_cast<double>(s_.width), data = static_cast<double>(c.data);
     const double batch = static_cast<double>(c.micro_batch);
-    const double micros = static_cast<double>(s_.sequences / (c.data * c.micro_batch));
+    const int64_t micro_batches = s_.sequences / (c.data * c.micro_batch);
+    const double micros = static_cast<double>(micro_batches);
     const double vocabulary = static_cast<double>(s_.vocabulary);
     const double head = vocabulary / (12 * width); // in layers of 12 w² weights
     const Cut stages = cut(s_.layers, head, c.pipeline * c.chunks);
