@@ -10,6 +10,8 @@
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
+#include "core/base/threads.h"
+
 namespace kumiki {
 namespace {
 
@@ -48,7 +50,8 @@ struct Writer {
   static constexpr size_t kQueuedLines = 8192;
   std::atomic<uint64_t> posted{0};
   std::shared_ptr<CountingSink> sink = std::make_shared<CountingSink>();
-  std::shared_ptr<spdlog::details::thread_pool> pool = std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1);
+  std::shared_ptr<spdlog::details::thread_pool> pool =
+      without_signals([] { return std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1); });
   std::shared_ptr<spdlog::async_logger> logger =
       std::make_shared<spdlog::async_logger>("kumiki", sink, pool, spdlog::async_overflow_policy::block);
   Writer() {

@@ -7,11 +7,10 @@
 
 namespace kumiki {
 
-// Starts a thread that no signal interrupts: those that end a run belong to the thread that drives it. They are blocked
-// before the thread begins, so that there is no moment in which it could take one; one that comes meanwhile waits for the
-// caller. [any]
-template <typename Body>
-std::thread start_thread(Body&& body) {
+// Calls `make` with all signals blocked, which threads that it starts inherit: those that end a run belong to the thread
+// that drives it. One that comes meanwhile waits for the caller. [any]
+template <typename Make>
+auto without_signals(Make&& make) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -19,7 +18,13 @@ std::thread start_thread(Body&& body) {
     const sigset_t* mask;
     ~Restore() { pthread_sigmask(SIG_SETMASK, mask, nullptr); }
   } restore{&before};
-  return std::thread(std::forward<Body>(body));
+  return make();
+}
+
+// Starts a thread that no signal interrupts. [any]
+template <typename Body>
+std::thread start_thread(Body&& body) {
+  return without_signals([&] { return std::thread(std::forward<Body>(body)); });
 }
 
 } // namespace kumiki

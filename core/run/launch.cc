@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/signals.h"
 #include "core/base/threads.h"
 #include "core/plugin/options.h"
 
@@ -38,6 +39,7 @@ int run_rank(const std::string& config_path, const std::vector<std::string>& set
 } // namespace
 
 int run_ranks(const std::string& config_path, const std::vector<std::string>& sets, const RankBody& body) {
+  const StopSignals signals; // asked for between steps
   uint32_t ranks = 1;
   {
     const Config config = Config::load(config_path, sets);

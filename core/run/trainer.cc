@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <csignal>
+#include <cstring>
 #include <functional>
-#include <mutex>
 #include <optional>
 
 #include "core/base/clock.h"
@@ -13,6 +12,7 @@
 #include "core/base/fs.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
+#include "core/base/signals.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/run/evaluator.h"
 #include "core/run/generator.h"
@@ -25,37 +25,10 @@
 namespace kumiki {
 namespace {
 
-volatile std::sig_atomic_t stop_signal = 0;
-void on_signal(int signal) { stop_signal = signal; }
-
 int64_t largest_micro_batches(const Config& config, const Strategies& strategies) {
   const GlobalBatch& batch = config.run().global_batch;
   return std::max(batch.start, batch.end) / (config.run().micro_batch * strategies.batch_degree());
 }
-
-// Several ranks of one process share the handlers: the first sets them, the last puts the old ones back.
-class Signals {
- public:
-  Signals() {
-    const std::lock_guard lock(mutex_);
-    if (users_++ > 0) return;
-    stop_signal = 0;
-    struct sigaction action = {};
-    action.sa_handler = on_signal;
-    for (size_t i = 0; i < 3; ++i) sigaction(kSignals[i], &action, &old_[i]);
-  }
-  ~Signals() {
-    const std::lock_guard lock(mutex_);
-    if (--users_ > 0) return;
-    for (size_t i = 0; i < 3; ++i) sigaction(kSignals[i], &old_[i], nullptr);
-  }
-
- private:
-  static constexpr int kSignals[3] = {SIGUSR1, SIGINT, SIGTERM};
-  static inline std::mutex mutex_;
-  static inline int users_ = 0;
-  static inline struct sigaction old_[3];
-};
 
 class Trainer {
  public:
@@ -223,7 +196,7 @@ class Trainer {
   // -- the loop --
   int loop() {
     const RunSettings& run = config_.run();
-    Signals signals;
+    const StopSignals signals;
     if (communicator_) communicator_->set_time_limit(run.time_limit);
     const Strategies& strategies = engine_.strategies();
     Prefetch prefetch(*engine_.feed(), {run.micro_batch, strategies.batch_degree(), strategies.batch_index()});
@@ -415,7 +388,7 @@ class Trainer {
   // All ranks stop after the same step, for the reason of any of them.
   std::string why_stop() {
     enum : int64_t { kGoOn, kWall, kFile, kSignal };
-    int64_t why[2] = {kGoOn, stop_signal};
+    int64_t why[2] = {kGoOn, StopSignals::take()};
     if (config_.run().max_wall > 0 && real_clock().seconds() - begin_ > config_.run().max_wall) why[0] = kWall;
     if (first_ && real_fs().exists(folder_ + "/stop")) why[0] = kFile;
     if (why[1] != 0) why[0] = kSignal;
