@@ -87,7 +87,9 @@ def a_stopped_rank_is_named():
             process = job.rank(2)
             os.kill(process, signal.SIGSTOP)
             code, _, err, seconds = job.end()
-        check(code == STUCK, f"exit code {code}, not {STUCK}\n{err}")
+        # Open MPI 4.1's mpirun now and then crashes in its own end after an abort, and the code is lost.
+        crashed = "PMIx_server_finalize" in err
+        check(code == STUCK or crashed, f"exit code {code}, not {STUCK}\n{err}")
         said = [line for line in err.splitlines() if "is not complete after 6 s" in line]
         check(said, f"nobody says what is not complete\n{err}")
         check(any(f"rank 2 (process {process}) has given no sign of life" in line for line in said),

@@ -29,7 +29,11 @@ passes "$plugin" check
 passes "$plugin" latency
 passes "$plugin" again
 
-launch "$plugin" abort
+# Open MPI 4.1's mpirun now and then crashes in its own end after an abort, and the code is lost: that says nothing of ours.
+for attempt in 1 2 3; do
+  launch "$plugin" abort
+  [ "$code" = 139 ] && grep -q PMIx_server_finalize "$out.err" || break
+done
 [ "$code" = 86 ] || fail "abort: exit code $code, not 86"
 grep -q "kumiki: rank $((ranks - 1)) of $ranks: step 7: all_reduce 12 does not end" "$out.err" || fail "abort: no text"
 
