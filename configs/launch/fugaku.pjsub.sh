@@ -8,7 +8,7 @@
 # J2UL-2565; DSF = the public job scripts of Fugaku-LLM (github.com/Fugaku-LLM/DeepSpeedFugaku), which trained a 13B model there.
 #
 # What has to be there before: kumiki and its plugins for A64FX under dist/, kernels `sve` among them, and mpi.so built on the
-# machine with Fujitsu's compiler (plugins/comm/mpi/Makefile).
+# machine with Fujitsu's compiler (share/kumiki/src/comm_mpi/Makefile).
 
 # -- resources --
 #PJM -L "rscgrp=small"                # resource group (UG)
