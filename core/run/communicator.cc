@@ -391,12 +391,13 @@ void Communicator::all_reduce(int64_t* values, uint32_t n, uint32_t reduce) {
   wait_all(message);
 }
 
-void Communicator::broadcast(km_group* group, void* bytes, uint64_t count) {
+void Communicator::broadcast(km_group* group, void* bytes, uint64_t count, uint32_t from) {
   km_message message{};
   message.struct_size = sizeof message;
   message.op = KM_COMM_BROADCAST;
   message.dtype = KM_U8;
   message.group = group;
+  message.peer = static_cast<int32_t>(from);
   message.count = count;
   message.outer = 1;
   message.input = message.output = reinterpret_cast<km_address>(bytes);
@@ -407,17 +408,7 @@ void Communicator::broadcast(std::string& text, uint32_t from) {
   int64_t size = place_.rank == from ? static_cast<int64_t>(text.size()) : 0;
   all_reduce(&size, 1, KM_REDUCE_MAX);
   text.resize(static_cast<size_t>(size));
-  if (size == 0) return;
-  km_message message{};
-  message.struct_size = sizeof message;
-  message.op = KM_COMM_BROADCAST;
-  message.dtype = KM_U8;
-  message.group = all_;
-  message.peer = static_cast<int32_t>(from);
-  message.count = static_cast<uint64_t>(size);
-  message.outer = 1;
-  message.input = message.output = reinterpret_cast<km_address>(text.data());
-  wait_all(message);
+  if (size > 0) broadcast(all_, text.data(), static_cast<uint64_t>(size), from);
 }
 
 std::vector<TraceEvent> Communicator::trace(bool on) {

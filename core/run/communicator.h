@@ -58,8 +58,8 @@ class Communicator {
 
   // In place over all ranks, at once: for what the trainer has to agree on.
   void all_reduce(int64_t* values, uint32_t n, uint32_t reduce);
-  // Bytes of the first member of a group for all its members, in place.
-  void broadcast(km_group* group, void* bytes, uint64_t count);
+  // Bytes of one member of a group (its index) for all its members, in place.
+  void broadcast(km_group* group, void* bytes, uint64_t count, uint32_t from = 0);
   // The text of one rank for all.
   void broadcast(std::string& text, uint32_t from = 0);
   void barrier();
