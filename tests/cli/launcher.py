@@ -1,11 +1,14 @@
 """Runs of several processes for tests: mpirun as it must be called here, the processes of a job by rank, and what is
 left of them. Standard library only."""
 
+import atexit
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 from harness import KUMIKI, check, sets_of
@@ -19,12 +22,21 @@ def missing():
     return None if shutil.which("mpirun") else "no mpirun in PATH; run: tools/install test"
 
 
+@functools.cache
+def own_folder():
+    """Where Open MPI keeps its sockets and shared memory, until the test ends. Their names come from mpirun's process
+    number, which is the same in two sandboxes: in a common folder two jobs write into one memory. A short path."""
+    folder = tempfile.mkdtemp(prefix="kumiki.", dir="/dev/shm")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def environment():
-    """Open MPI: as root, more ranks than cores, shared memory without the system call that sandboxes forbid, sockets
-    in a short path."""
+    """Open MPI: as root, more ranks than cores, shared memory without the system call that sandboxes forbid."""
     return {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_btl": "self,vader",
-            "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "TMPDIR": "/tmp",
+            "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
+            "OMPI_MCA_btl_vader_backing_directory": own_folder(), "TMPDIR": own_folder(),
             "HOME": os.environ.get("HOME") or os.environ.get("TEST_TMPDIR", "/tmp")}
 
 

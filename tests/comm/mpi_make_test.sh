@@ -7,7 +7,10 @@ for tool in mpicc mpirun make; do
   command -v $tool >/dev/null || { echo "skipped: no $tool in PATH; run: tools/install build test"; exit 0; }
 done
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none TMPDIR=/tmp HOME="${HOME:-$TEST_TMPDIR}"
+export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none HOME="${HOME:-$TEST_TMPDIR}"
+TMPDIR=$(mktemp -d /dev/shm/kumiki.XXXXXX) # why: mpi_test.sh
+trap 'rm -rf "$TMPDIR"' EXIT
+export TMPDIR OMPI_MCA_btl_vader_backing_directory="$TMPDIR"
 site=$TEST_TMPDIR/comm_mpi
 mkdir -p "$site"
 cp -L "$@" "$site"

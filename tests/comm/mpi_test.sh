@@ -4,10 +4,14 @@
 set -eu
 suite=$PWD/$1 plugin=$PWD/$2 in_pieces=$PWD/$3 ranks=$4
 command -v mpirun >/dev/null || { echo "skipped: no mpirun in PATH; run: tools/install test"; exit 0; }
-# Open MPI: as root, more ranks than cores, over shared memory, without the system call that sandboxes forbid, sockets in a
-# short path.
+# Open MPI: as root, more ranks than cores, over shared memory, without the system call that sandboxes forbid. Its sockets
+# and shared memory lie in a folder of this test's own: their names come from mpirun's process number, which is the same in
+# two sandboxes, and two jobs then write into one memory. The path must be short.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none TMPDIR=/tmp HOME="${HOME:-$TEST_TMPDIR}"
+export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none HOME="${HOME:-$TEST_TMPDIR}"
+TMPDIR=$(mktemp -d /dev/shm/kumiki.XXXXXX)
+trap 'rm -rf "$TMPDIR"' EXIT
+export TMPDIR OMPI_MCA_btl_vader_backing_directory="$TMPDIR"
 # Whole stacks, so that what the MPI library leaks is known by its name.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:fast_unwind_on_malloc=0"
 export LSAN_OPTIONS="suppressions=$PWD/tests/comm/openmpi.supp:print_suppressions=0"
@@ -29,11 +33,7 @@ passes "$plugin" check
 passes "$plugin" latency
 passes "$plugin" again
 
-# Open MPI 4.1's mpirun now and then crashes in its own end after an abort, and the code is lost: that says nothing of ours.
-for attempt in 1 2 3; do
-  launch "$plugin" abort
-  [ "$code" = 139 ] && grep -q PMIx_server_finalize "$out.err" || break
-done
+launch "$plugin" abort
 [ "$code" = 86 ] || fail "abort: exit code $code, not 86"
 grep -q "kumiki: rank $((ranks - 1)) of $ranks: step 7: all_reduce 12 does not end" "$out.err" || fail "abort: no text"
 
