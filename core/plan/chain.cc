@@ -89,23 +89,51 @@ struct KernelChain::PluginRules {
         return result;
       };
     }
+    if (table.placement) {
+      rules.placement = [this](const Graph& graph, const Node& node, const std::vector<Placement>& inputs,
+                               size_t output, size_t) { return placement(graph, node, inputs, output); };
+    }
     return &by_name.emplace(op, std::move(rules)).first->second;
   }
 
-  std::vector<Type> shape(const Node& node, const std::vector<Type>& inputs) const {
-    std::vector<km_tensor> in;
-    for (const Type& t : inputs) in.push_back(to_abi(t));
-    const std::vector<km_attribute> attributes = to_abi(node.attributes);
+  // A node and its inputs in ABI form; the km_op points into it.
+  struct AbiNode {
+    std::vector<km_tensor> inputs;
+    std::vector<km_attribute> attributes;
     km_op op{};
-    op.struct_size = sizeof op;
-    op.name = node.op.c_str();
-    op.n_inputs = static_cast<uint32_t>(in.size());
-    op.inputs = in.data();
-    op.n_attributes = static_cast<uint32_t>(attributes.size());
-    op.attributes = attributes.data();
+    AbiNode(const Node& node, const std::vector<Type>& types) : attributes(to_abi(node.attributes)) {
+      for (const Type& type : types) inputs.push_back(to_abi(type));
+      op.struct_size = sizeof op;
+      op.name = node.op.c_str();
+      op.n_inputs = static_cast<uint32_t>(inputs.size());
+      op.inputs = inputs.data();
+      op.n_attributes = static_cast<uint32_t>(attributes.size());
+      op.attributes = attributes.data();
+    }
+    AbiNode(const AbiNode&) = delete;
+  };
+
+  Placement placement(const Graph& graph, const Node& node, const std::vector<Placement>& inputs, size_t output) const {
+    std::vector<Type> types;
+    for (const ValueId input : node.inputs) types.push_back(graph.value(input).type);
+    const AbiNode abi(node, types);
+    std::vector<km_placement> in;
+    for (const Placement& p : inputs) in.push_back({static_cast<uint32_t>(p.spread) + KM_REPLICATED, p.dim});
+    km_placement result{};
+    // The graph's inference says at which node and along which axis.
+    if (table.placement(self, host->abi(), &abi.op, in.data(), static_cast<uint32_t>(output), &result) != KM_OK)
+      throw Error("", Host::take_error());
+    if (result.spread < KM_REPLICATED || result.spread > KM_PARTIAL_MAX)
+      throw Error("kernels " + member, "the placement rule of " + node.op + " gave a spread that is none: " +
+                                           std::to_string(result.spread));
+    return {static_cast<Spread>(result.spread - KM_REPLICATED), result.spread == KM_SHARDED ? result.dim : 0};
+  }
+
+  std::vector<Type> shape(const Node& node, const std::vector<Type>& inputs) const {
+    const AbiNode abi(node, inputs);
     km_tensor out[KM_MAX_OUTPUTS] = {};
     uint32_t n = 0;
-    check(table.shape(self, host->abi(), &op, out, &n), "kernels " + member, "shape of " + node.op);
+    check(table.shape(self, host->abi(), &abi.op, out, &n), "kernels " + member, "shape of " + node.op);
     if (n > KM_MAX_OUTPUTS) throw Error("kernels " + member, "the shape rule of " + node.op + " gave too many outputs");
     std::vector<Type> types;
     for (uint32_t i = 0; i < n; ++i) types.push_back(from_abi(out[i]));

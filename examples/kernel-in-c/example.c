@@ -42,7 +42,7 @@ static km_status derivative(void* self, const km_host* host, km_graph* graph, km
   *gradient = input == 0 ? d_x : g->add_node(graph, "sum_rows", &d_x, 1, NULL, 0, NULL);
   return KM_OK;
 }
-static const km_op_rules rules = {sizeof rules, 0, knows, shape, derivative};
+static const km_op_rules rules = {sizeof rules, 0, knows, shape, derivative, km_place_elements};
 
 /* ---- 2. where they go: each gelu(bias_add(x, bias)) whose sum nobody else reads ---- */
 static km_status rewrite_forward(void* self, const km_host* host, km_graph* graph) {

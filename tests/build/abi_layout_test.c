@@ -76,7 +76,7 @@ LAST_FIELD(km_plugin, reserved, 60);
 
 /* kumiki/rewrite.h */
 LAST_FIELD(km_rewrite, training, 16);
-LAST_FIELD(km_op_rules, derivative, 24);
+LAST_FIELD(km_op_rules, placement, 32);
 
 /* The compiler did the work. */
 int main(void) { return 0; }

@@ -45,6 +45,16 @@ same_losses() {
   "$kumiki" train train.toml --set run.name=builtin --set 'kernels.use=["generic", "reference"]' >without 2>&1 ||
     { cat without; fail "training without the example failed"; }
   same_losses kernel-in-c builtin
+  for axis in tensor data; do # which ops of its own lie over ranks as their placement rule says
+    "$kumiki" train train.toml --set run.name=$axis --set comm.use=threads --set comm.ranks=2 --set run.threads=1 \
+      --set parallel.$axis.degree=2 >on_two 2>&1 || { cat on_two; fail "training over two ranks ($axis) failed"; }
+    same_losses $axis builtin
+  done
+  sed -i 's/, km_place_elements}/}/' example.c
+  make -B KUMIKI="$KUMIKI" CFLAGS="-O2 -Wall -Werror"
+  if "$kumiki" train train.toml --set run.name=unplaced --set comm.use=threads --set comm.ranks=2 \
+    --set parallel.data.degree=2 >refused 2>&1; then fail "an op without placement rule was taken"; fi
+  grep -q 'example.bias_gelu has no placement rule' refused || { cat refused; fail "the error does not say what lacks"; }
 )
 (
   cd examples/optimizer-in-c

@@ -137,7 +137,8 @@ class Layers {
       if (dimension_of(parameter) < 0) continue;
       for (const km_node user : graph_.users(parameter)) {
         const std::string op = graph_.node(user).op;
-        if (op != "matmul" && op != "bias_add" && op != "embedding")
+        const bool brings_its_rule = op.find('.') != std::string::npos; // another vendor's: the core infers, or refuses
+        if (op != "matmul" && op != "bias_add" && op != "embedding" && !brings_its_rule)
           throw Failure(KM_ERROR_USER,
                         "op " + op + " reads " + graph_.name(parameter) +
                             ", whose role says that it may be divided, but how that op takes a part of it "
