@@ -312,7 +312,8 @@ const Table& table() {
 
 // An op that brings no rule: all that is known is that ranks with equal inputs make equal outputs.
 Placement unknown(const Case& c) {
-  if (!c.all_replicated()) refuse(c.node.op + " has no placement rule (km_op_rules), so it takes replicated values only");
+  if (!c.all_replicated())
+    refuse(c.node.op + " has no placement rule (km_op_rules), so it takes replicated values only");
   return kReplicated;
 }
 

@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <sstream>
 
+#include "core/base/quote.h"
 #include "core/graph/graph.h"
 
 namespace kumiki {
@@ -62,16 +63,6 @@ const char* kind_name(ValueKind kind) {
     case ValueKind::kScalar: return "scalar";
     default: return "activation";
   }
-}
-
-// For text between double quotes in Graphviz.
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out;
 }
 
 } // namespace

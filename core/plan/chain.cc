@@ -124,8 +124,8 @@ struct KernelChain::PluginRules {
     if (table.placement(self, host->abi(), &abi.op, in.data(), static_cast<uint32_t>(output), &result) != KM_OK)
       throw Error("", Host::take_error());
     if (result.spread < KM_REPLICATED || result.spread > KM_PARTIAL_MAX)
-      throw Error("kernels " + member, "the placement rule of " + node.op + " gave a spread that is none: " +
-                                           std::to_string(result.spread));
+      throw Error("kernels " + member,
+                  "the placement rule of " + node.op + " gave a spread that is none: " + std::to_string(result.spread));
     return {static_cast<Spread>(result.spread - KM_REPLICATED), result.spread == KM_SHARDED ? result.dim : 0};
   }
 

@@ -1,8 +1,5 @@
 #include "core/run/communicator.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -14,6 +11,7 @@
 #include "core/base/error.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
+#include "core/base/pause.h"
 #include "core/base/threads.h"
 
 namespace kumiki {
@@ -32,14 +30,6 @@ int64_t ranks_of_launcher() {
     if (const char* text = std::getenv(name)) return std::atoll(text);
   if (std::getenv("PMIX_RANK") || std::getenv("PMI_RANK")) return 2; // more than one, as far as this one knows
   return 1;
-}
-
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
 }
 
 const std::string* op_names() {

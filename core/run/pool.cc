@@ -7,19 +7,12 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/base/pause.h"
 #include "core/base/threads.h"
 #include "core/plugin/host.h"
 
 namespace kumiki {
 namespace {
-
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 constexpr auto kSpin = std::chrono::microseconds(50);
 

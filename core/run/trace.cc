@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "core/base/quote.h"
+
 namespace kumiki {
 namespace {
 
@@ -11,15 +13,6 @@ std::string name_track(int64_t rank, int track, const char* name) {
                 "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%lld,\"tid\":%d,\"args\":{\"name\":\"%s\"}}",
                 static_cast<long long>(rank), track, name);
   return text;
-}
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out;
 }
 
 } // namespace

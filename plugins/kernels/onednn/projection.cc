@@ -116,56 +116,30 @@ class Projection final : public Kernel {
   void make_products(bool last_slice, bool last_chunk) {
     const int64_t rows = slice_rows(last_slice), columns = chunk_columns(last_chunk);
     ChunkProducts& p = products_[last_slice][last_chunk];
-    ProductSizes s{.m = rows,
-                   .n = columns,
-                   .k = width_,
-                   .transpose_a = false,
-                   .transpose_b = true,
-                   .lda = width_,
-                   .ldb = width_,
-                   .ldc = columns,
-                   .in = type_,
-                   .out = Type::f32,
-                   .bias = false,
-                   .sum = false,
-                   .row_block = rows,
-                   .column_block = columns};
-    add(p.logits, s);
+    const auto sizes = [&](int64_t m, int64_t n, int64_t k) {
+      ProductSizes s;
+      s.m = m, s.n = n, s.k = k;
+      s.lda = k, s.ldb = n, s.ldc = n;
+      s.in = type_, s.out = Type::f32;
+      s.row_block = m, s.column_block = n;
+      return s;
+    };
+    ProductSizes logits = sizes(rows, columns, width_); // x wᵀ
+    logits.transpose_b = true;
+    logits.ldb = width_;
+    add(p.logits, logits);
     if (!train_) return;
-    s = {.m = rows,
-         .n = width_,
-         .k = columns,
-         .transpose_a = false,
-         .transpose_b = false,
-         .lda = columns,
-         .ldb = width_,
-         .ldc = width_,
-         .in = type_,
-         .out = Type::f32,
-         .bias = false,
-         .sum = false,
-         .row_block = 256,
-         .column_block = width_};
-    add(p.d_x, s);
-    s.sum = true;
-    add(p.d_x_more, s);
-    s = {.m = columns,
-         .n = width_,
-         .k = rows,
-         .transpose_a = true,
-         .transpose_b = false,
-         .lda = columns,
-         .ldb = width_,
-         .ldc = width_,
-         .in = type_,
-         .out = Type::f32,
-         .bias = false,
-         .sum = false,
-         .row_block = columns,
-         .column_block = width_};
-    add(p.d_w, s);
-    s.sum = true;
-    add(p.d_w_more, s);
+    ProductSizes d_x = sizes(rows, width_, columns); // d_logits w
+    d_x.row_block = 256;
+    add(p.d_x, d_x);
+    d_x.sum = true;
+    add(p.d_x_more, d_x);
+    ProductSizes d_w = sizes(columns, width_, rows); // d_logitsᵀ x
+    d_w.transpose_a = true;
+    d_w.lda = columns;
+    add(p.d_w, d_w);
+    d_w.sum = true;
+    add(p.d_w_more, d_w);
   }
 
   void add(std::optional<Product>& product, const ProductSizes& sizes) {

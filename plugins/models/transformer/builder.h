@@ -162,4 +162,20 @@ class Builder {
   std::string prefix_;
 };
 
+// km_model::build of model `name`: what all models check, then Forward(model, builder).build(). Model has host, vocabulary,
+// init_std and layers.
+template <typename Forward, typename Model>
+km_status build_graph(const Model& model, const char* name, const km_model_shape& shape, km_graph* graph) {
+  const km_host* host = model.host;
+  return guarded(host, [&]() -> km_status {
+    const km_status status = check_vocabulary(host, name, model.vocabulary, shape.vocabulary);
+    if (status != KM_OK) return status;
+    const auto* service = static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE));
+    if (service == nullptr) return host->fail(host, KM_ERROR_HOST, "no service %s", KM_GRAPH_SERVICE);
+    Builder builder(*service, graph, shape, model.init_std, model.layers);
+    Forward(model, builder).build();
+    return KM_OK;
+  });
+}
+
 } // namespace kumiki::models

@@ -1,5 +1,6 @@
-// What models in this folder share of the Hugging Face form: keys of config.json that may be left out, and the frame of
-// km_model::from_config. In: the text of config.json. Out: the lines of a [model] table.
+// What models in this folder share of the Hugging Face form: keys of config.json that may be left out, and the frames of
+// km_model::describe and from_config. In: the model, or the text of config.json. Out: rows
+// and config.json, or the lines of a [model] table.
 #pragma once
 
 #include <cstring>
@@ -23,6 +24,17 @@ T or_usual(const Json& config, const char* key, T usual) {
 // `name = value` in TOML; numbers, booleans and plain strings are written alike in both.
 inline std::string toml_line(const char* name, const Json& value) {
   return std::string(name) + " = " + value.dump() + "\n";
+}
+
+// km_model::describe: say_rows(model, text) tells the rows, config_of(model, shape) is config.json. Model has host.
+template <typename Model, typename SayRows, typename ConfigOf>
+km_status describe_model(const Model& model, const km_model_shape& shape, const km_model_text& text, SayRows say_rows,
+                         ConfigOf config_of) {
+  return guarded(model.host, [&]() -> km_status {
+    say_rows(model, text);
+    text.config(text.sink, config_of(model, shape).dump(2).c_str());
+    return KM_OK;
+  });
 }
 
 // km_model::from_config for one model_type. refused(config) names what the model cannot do, as config.json calls it (empty:

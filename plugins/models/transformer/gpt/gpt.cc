@@ -103,22 +103,13 @@ void close(void* self) { delete static_cast<Model*>(self); }
 
 km_status build(void* self, const km_model_shape* shape, km_graph* graph) {
   const Model& model = *static_cast<const Model*>(self);
-  const km_host* host = model.host;
-  return models::guarded(host, [&]() -> km_status {
-    const int64_t longest = shape->mode == KM_MODE_TRAIN ? shape->tokens : shape->capacity;
-    if (longest > shape->sequence)
-      return host->fail(host, KM_ERROR_USER,
-                        "model gpt: %" PRId64 " tokens asked for, but the position table has %" PRId64
-                        " rows (run.sequence): ask for fewer, or train with a longer run.sequence",
-                        longest, shape->sequence);
-    const km_status status = models::check_vocabulary(host, "gpt", model.vocabulary, shape->vocabulary);
-    if (status != KM_OK) return status;
-    const auto* service = static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE));
-    if (service == nullptr) return host->fail(host, KM_ERROR_HOST, "no service %s", KM_GRAPH_SERVICE);
-    models::Builder builder(*service, graph, *shape, model.init_std, model.layers);
-    Forward(model, builder).build();
-    return KM_OK;
-  });
+  const int64_t longest = shape->mode == KM_MODE_TRAIN ? shape->tokens : shape->capacity;
+  if (longest > shape->sequence)
+    return model.host->fail(model.host, KM_ERROR_USER,
+                            "model gpt: %" PRId64 " tokens asked for, but the position table has %" PRId64
+                            " rows (run.sequence): ask for fewer, or train with a longer run.sequence",
+                            longest, shape->sequence);
+  return models::build_graph<Forward>(model, "gpt", *shape, graph);
 }
 
 const km_model kModel = {sizeof(km_model), 0, open, close, build, describe, from_config};

@@ -113,12 +113,7 @@ std::string to_toml(const Json& config) {
 } // namespace
 
 km_status describe(void* self, const km_model_shape* shape, const km_model_text* text) {
-  const Model& model = *static_cast<const Model*>(self);
-  return models::guarded(model.host, [&]() -> km_status {
-    say_rows(model, *text);
-    text->config(text->sink, config_of(model, *shape).dump(2).c_str());
-    return KM_OK;
-  });
+  return models::describe_model(*static_cast<const Model*>(self), *shape, *text, say_rows, config_of);
 }
 
 km_status from_config(const km_host* host, const char* json, char* toml, uint64_t capacity) {

@@ -121,17 +121,7 @@ km_status open(const km_host* host, const km_options* options, void** self) {
 void close(void* self) { delete static_cast<Model*>(self); }
 
 km_status build(void* self, const km_model_shape* shape, km_graph* graph) {
-  const Model& model = *static_cast<const Model*>(self);
-  const km_host* host = model.host;
-  return models::guarded(host, [&]() -> km_status {
-    const km_status status = models::check_vocabulary(host, "llama", model.vocabulary, shape->vocabulary);
-    if (status != KM_OK) return status;
-    const auto* service = static_cast<const km_graph_service*>(host->service(host, KM_GRAPH_SERVICE));
-    if (service == nullptr) return host->fail(host, KM_ERROR_HOST, "no service %s", KM_GRAPH_SERVICE);
-    models::Builder builder(*service, graph, *shape, model.init_std, model.layers);
-    Forward(model, builder).build();
-    return KM_OK;
-  });
+  return models::build_graph<Forward>(*static_cast<const Model*>(self), "llama", *shape, graph);
 }
 
 const km_model kModel = {sizeof(km_model), 0, open, close, build, describe, from_config};
