@@ -1,45 +1,26 @@
 #include "tests/comm/host.h"
 
 #include <dlfcn.h>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 
 #include <filesystem>
 #include <stdexcept>
 
+#include "tests/support/plain_host.h"
+
 namespace kumiki::test {
 namespace {
 
-thread_local std::string error_text;
-
-km_status fail(const km_host*, km_status code, const char* format, ...) {
-  char text[4096];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  error_text = text;
-  return code;
-}
-
 void log(const km_host*, uint32_t, const char* text) { std::fprintf(stderr, "%s\n", text); }
 
-void* allocate(const km_host*, uint64_t bytes, uint64_t alignment) {
-  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-}
-
-void release(const km_host*, void* memory) { std::free(memory); }
-
-const void* service(const km_host*, const char*) { return nullptr; }
-
-constexpr km_host kHost = {sizeof(km_host), KM_ABI_MAJOR, KM_ABI_MINOR, KM_ABI_MINOR, fail, log,
-                           allocate,        release,      service};
+constexpr km_host kHost = {sizeof(km_host), KM_ABI_MAJOR,  KM_ABI_MINOR, KM_ABI_MINOR, plain_fail, log,
+                           plain_allocate,  plain_release, no_service};
 
 } // namespace
 
 const km_host* test_host() { return &kHost; }
-std::string last_error() { return error_text; }
+std::string last_error() { return plain_error; }
 
 CommPlugin::CommPlugin(const std::string& file, const std::string& component,
                        const std::map<std::string, std::string>& given) {

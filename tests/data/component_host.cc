@@ -3,48 +3,30 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 
-#include <cstdarg>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 
+#include "tests/support/plain_host.h"
+
 namespace kumiki::test {
 namespace {
-
-thread_local std::string error_text;
-
-km_status fail(const km_host*, km_status code, const char* format, ...) {
-  char text[4096];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  error_text = text;
-  return code;
-}
 
 void log(const km_host* host, uint32_t, const char* text) {
   const auto* const handle = reinterpret_cast<const ComponentHost::Handle*>(host);
   const_cast<ComponentHost::Handle*>(handle)->lines.emplace_back(text);
 }
 
-void* allocate(const km_host*, uint64_t bytes, uint64_t alignment) {
-  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-}
-
-void release(const km_host*, void* memory) { std::free(memory); }
-
-const void* service(const km_host*, const char*) { return nullptr; }
-
 } // namespace
 
 ComponentHost::ComponentHost() {
-  handle_.host = {sizeof(km_host), KM_ABI_MAJOR, KM_ABI_MINOR, KM_ABI_MINOR, fail, log, allocate, release, service};
+  handle_.host = {sizeof(km_host), KM_ABI_MAJOR,  KM_ABI_MINOR, KM_ABI_MINOR, plain_fail, log,
+                  plain_allocate,  plain_release, no_service};
 }
 
-std::string ComponentHost::last_error() { return error_text; }
+std::string ComponentHost::last_error() { return plain_error; }
 
 const km_component& load_component(const ComponentHost& host, const std::string& path, const std::string& kind,
                                    const std::string& name) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,30 +9,13 @@
 #include <stdexcept>
 
 #include "plugins/kernels/reference/reference.h"
+#include "tests/support/plain_host.h"
 
 namespace kumiki::test {
 namespace {
 
-std::string last_failure;
-
-km_status fail(const km_host*, km_status code, const char* format, ...) {
-  char text[512];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  last_failure = text;
-  return code;
-}
-void log(const km_host*, uint32_t, const char*) {}
-void* allocate(const km_host*, uint64_t bytes, uint64_t alignment) {
-  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-}
-void release(const km_host*, void* memory) { std::free(memory); }
-const void* service(const km_host*, const char*) { return nullptr; }
-
-constexpr km_host kHost = {sizeof(km_host), KM_ABI_MAJOR, KM_ABI_MINOR, KM_ABI_MINOR, fail, log,
-                           allocate,        release,      service};
+constexpr km_host kHost = {sizeof(km_host), KM_ABI_MAJOR,   KM_ABI_MINOR,  KM_ABI_MINOR, plain_fail,
+                           no_log,          plain_allocate, plain_release, no_service};
 
 void store(const Type& type, unsigned char* to, const Numbers& numbers) {
   for (size_t i = 0; i < numbers.size(); ++i) {
@@ -152,7 +134,7 @@ void Interpreter::run_node(const Node& node) {
     status = reference_run(kernel, buffers.data(), workspace.data());
   }
   reference_destroy(kernel);
-  if (status != KM_OK) throw std::runtime_error(to_text(graph_, node) + ": " + last_failure);
+  if (status != KM_OK) throw std::runtime_error(to_text(graph_, node) + ": " + plain_error);
 }
 
 Numbers Interpreter::get(ValueId value) const { return load(graph_.value(value).type, buffers_.at(value).data()); }

@@ -2,7 +2,6 @@
 
 #include <dlfcn.h>
 
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,26 +11,11 @@
 #include "kumiki/kernels.h"
 #include "kumiki/model.h"
 #include "kumiki/optimizer.h"
+#include "tests/support/plain_host.h"
 
 namespace kumiki::test {
 namespace {
 
-thread_local std::string last_error;
-
-km_status fail(const km_host*, km_status code, const char* format, ...) {
-  char text[1024];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  last_error = text;
-  return code;
-}
-void log(const km_host*, uint32_t, const char*) {}
-void* allocate(const km_host*, uint64_t bytes, uint64_t alignment) {
-  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-}
-void release(const km_host*, void* memory) { std::free(memory); }
 const void* service(const km_host*, const char* id) {
   return std::strcmp(id, KM_GRAPH_SERVICE) == 0 ? graph_service() : nullptr;
 }
@@ -57,14 +41,14 @@ static_assert(offsetof(km_model, close) == offsetof(km_optimizer, close));
 } // namespace
 
 const km_host* Component::host() {
-  static const km_host host = {sizeof(km_host), KM_ABI_MAJOR, KM_ABI_MINOR, KM_ABI_MINOR, fail, log,
-                               allocate,        release,      service};
+  static const km_host host = {sizeof(km_host), KM_ABI_MAJOR,   KM_ABI_MINOR,  KM_ABI_MINOR, plain_fail,
+                               no_log,          plain_allocate, plain_release, service};
   return &host;
 }
 
 std::string Component::take_error() {
-  std::string text = last_error;
-  last_error.clear();
+  std::string text = plain_error;
+  plain_error.clear();
   return text;
 }
 

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <barrier>
 #include <condition_variable>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -15,6 +14,7 @@
 #include <thread>
 
 #include "kumiki/parallel_for.h"
+#include "tests/support/plain_host.h"
 
 #if defined(__SSE2__)
 #include <xmmintrin.h>
@@ -22,8 +22,6 @@
 
 namespace kumiki::test {
 namespace {
-
-thread_local std::string error_text;
 
 class Pool {
  public:
@@ -110,41 +108,20 @@ struct TestHost::Body {
   static Body& of(const km_host* host) { return *reinterpret_cast<Body*>(const_cast<km_host*>(host)); }
 };
 
-namespace {
-
-km_status fail(const km_host*, km_status code, const char* format, ...) {
-  char text[2048];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  error_text = text;
-  return code;
-}
-
-void* allocate(const km_host*, uint64_t bytes, uint64_t alignment) {
-  alignment = alignment < sizeof(void*) ? sizeof(void*) : alignment;
-  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment + (bytes == 0 ? alignment : 0));
-}
-
-void release(const km_host*, void* memory) { std::free(memory); }
-
-} // namespace
-
 TestHost::TestHost(uint32_t threads) : body_(std::make_unique<Body>(threads)) {
   km_host& t = body_->table;
   t.struct_size = sizeof(km_host);
   t.abi_major = KM_ABI_MAJOR;
   t.minor_lowest = KM_ABI_MINOR;
   t.minor_highest = KM_ABI_MINOR;
-  t.fail = fail;
+  t.fail = plain_fail;
   t.log = [](const km_host* host, uint32_t, const char* text) {
     Body& body = Body::of(host);
     std::lock_guard lock(body.mutex);
     body.lines.emplace_back(text);
   };
-  t.allocate = allocate;
-  t.release = release;
+  t.allocate = plain_allocate;
+  t.release = plain_release;
   t.service = [](const km_host*, const char* id) -> const void* {
     static const km_parallel parallel = {
         .struct_size = sizeof(km_parallel),
@@ -170,7 +147,7 @@ TestHost::TestHost(uint32_t threads) : body_(std::make_unique<Body>(threads)) {
 TestHost::~TestHost() = default;
 
 const km_host* TestHost::table() const { return &body_->table; }
-std::string TestHost::last_error() { return error_text; }
+std::string TestHost::last_error() { return plain_error; }
 std::vector<std::string> TestHost::log_lines() const {
   std::lock_guard lock(body_->mutex);
   return body_->lines;
