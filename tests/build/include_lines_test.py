@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Who may include whom, checked from the #include lines: plugins reach abi/ and their own folder, core reaches its own
-floor and lower ones, abi/ reaches the standard headers. Planted faults prove that each rule can fail."""
+"""Who may include whom, checked from the #include lines: plugins reach abi/ and their own folder (kernels also
+plugins/kernels/host), core reaches its own floor and lower ones, abi/ reaches the standard headers. Planted faults prove
+that each rule can fail."""
 import os
 import re
 import sys
@@ -8,6 +9,8 @@ import tempfile
 
 FLOORS = ["base", "config", "plugin", "graph", "plan", "checkpoint", "run", "cli"]
 SOURCES = (".h", ".hh", ".hpp", ".inc", ".c", ".cc", ".cpp", ".cu", ".cuh", ".S")
+# Source that the components of one kind compile in: what any component of that kind may include.
+SHARED = {"plugins/kernels": "plugins/kernels/host/"}
 STANDARD_C = {"assert.h", "limits.h", "stddef.h", "stdint.h", "stdbool.h", "string.h"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*(?:include|include_next|import)[ \t]*(?:"([^"]+)"|<([^>]+)>)', re.M)
 
@@ -36,11 +39,14 @@ def fault(root, file, quoted, angled):
     if path is None or path.startswith("abi/"):
         return None
     if folder[0] == "plugins":
-        # plugins/KIND/COMPONENT/…, or plugins/KIND/FILE, which the components of that kind share
+        # plugins/KIND/COMPONENT/…, or what the components of that kind share: plugins/KIND/FILE and SHARED
         own, shared = "/".join(folder[:3]) + "/", "/".join(folder[:2])
         if (len(folder) > 3 and path.startswith(own)) or os.path.dirname(path) == shared:
             return None
-        return "a plugin includes abi/, its own folder and the files of %s/ itself" % shared
+        if shared in SHARED and len(folder) > 3 and path.startswith(SHARED[shared]):
+            return None
+        also = " and " + SHARED[shared] if shared in SHARED else ""
+        return "a plugin includes abi/, its own folder, the files of %s/ itself%s" % (shared, also)
     # a file of core/
     mine = folder[1]
     theirs = path.split("/")[1] if path.startswith("core/") and path.count("/") > 1 else None
@@ -104,6 +110,10 @@ PLANTED = [
     ("plugins/kernels/shared.h", '#include "kumiki/a.h"\n', False),
     ("plugins/kernels/y/s.cc", '#include "plugins/kernels/shared.h"\n', False),
     ("plugins/kernels/s.cc", '#include "plugins/kernels/x/own.h"\n', True),
+    ("plugins/kernels/host/pool.h", '#include "kumiki/a.h"\n', False),
+    ("plugins/kernels/host/up.h", '#include "plugins/kernels/x/own.h"\n', True),
+    ("plugins/kernels/y/part/h.cc", '#include "plugins/kernels/host/pool.h"\n', False),
+    ("plugins/data/z/h.cc", '#include "plugins/kernels/host/pool.h"\n', True),
     ("plugins/data/z/z.cc", '#include "plugins/kernels/shared.h"\n', True),
 ]
 

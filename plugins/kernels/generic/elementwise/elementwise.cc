@@ -9,6 +9,7 @@
 
 #include "hwy/contrib/math/math-inl.h"
 #include "plugins/kernels/generic/elementwise/elementwise.h"
+#include "plugins/kernels/generic/kernels.h"
 #include "plugins/kernels/generic/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -246,6 +247,8 @@ HWY_EXPORT(F32ToBf16);
 HWY_EXPORT(Bf16ToF32);
 HWY_EXPORT(DropoutLoop);
 
+namespace {
+
 void unary(Unary function, const float* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(UnaryLoop)(function, x, y, n); }
 void binary(Binary function, const float* a, int a_step, const float* b, int b_step, float* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(BinaryLoop)(function, a, a_step, b, b_step, y, n);
@@ -269,6 +272,21 @@ void bias_add(const float* x, const float* bias, float* y, int64_t rows, int64_t
 }
 void f32_to_bf16(const float* x, uint16_t* y, int64_t n) { HWY_DYNAMIC_DISPATCH(F32ToBf16)(x, y, n); }
 void bf16_to_f32(const uint16_t* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(Bf16ToF32)(x, y, n); }
+
+} // namespace
+
+const ElementwiseFunctions kElementwise = {.unary = unary,
+                                           .binary = binary,
+                                           .gelu_backward = gelu_backward,
+                                           .silu_backward = silu_backward,
+                                           .swiglu = swiglu,
+                                           .swiglu_backward = swiglu_backward,
+                                           .scale = scale,
+                                           .bias_add = bias_add,
+                                           .select = select,
+                                           .f32_to_bf16 = f32_to_bf16,
+                                           .bf16_to_f32 = bf16_to_f32};
+
 void dropout(const Dropout& parameters, int64_t begin, const float* x, float* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(DropoutLoop)(parameters, begin, x, y, n);
 }

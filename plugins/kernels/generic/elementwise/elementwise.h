@@ -1,38 +1,11 @@
-/* Element by element over ranges of arrays, on one thread: the vector loops under the ops of elementwise/ops.cc. All
- * arrays are f32 unless said; an output may be one of the inputs. */
+/* Dropout of a range of elements, on one thread: the vector loop under dropout.cc. The other functions of
+ * elementwise.cc are those of host/elementwise.h. */
 #ifndef KUMIKI_PLUGINS_KERNELS_GENERIC_ELEMENTWISE_ELEMENTWISE_H
 #define KUMIKI_PLUGINS_KERNELS_GENERIC_ELEMENTWISE_ELEMENTWISE_H
 
 #include <cstdint>
 
 namespace kumiki::generic {
-
-enum class Unary { kNegate, kSquare, kSqrt, kReciprocal, kExp, kLog, kAbs, kSign, kTanh, kGelu, kSilu };
-enum class Binary { kAdd, kSubtract, kMultiply, kDivide, kMaximum, kMinimum, kPower };
-
-void unary(Unary function, const float* x, float* y, int64_t n);
-
-/* y = a ∘ b; with a_step or b_step 0 the operand is one number. */
-void binary(Binary function, const float* a, int a_step, const float* b, int b_step, float* y, int64_t n);
-
-/* dx = dy f'(x) + addend (if not null), f = gelu or silu. */
-void gelu_backward(const float* dy, const float* x, const float* addend, float* dx, int64_t n);
-void silu_backward(const float* dy, const float* x, const float* addend, float* dx, int64_t n);
-
-void swiglu(const float* gate, const float* up, float* y, int64_t n);
-void swiglu_backward(const float* dy, const float* gate, const float* up, float* d_gate, float* d_up, int64_t n);
-
-void scale(float factor, const float* x, float* y, int64_t n);
-
-/* y = c ≠ 0 ? a : b. */
-void select(const float* c, const float* a, const float* b, float* y, int64_t n);
-
-/* Rows [rows, width]: y = x + bias [width]. */
-void bias_add(const float* x, const float* bias, float* y, int64_t rows, int64_t width);
-
-/* bf16 as the upper half of f32, rounded to nearest even; NaN stays NaN. */
-void f32_to_bf16(const float* x, uint16_t* y, int64_t n);
-void bf16_to_f32(const uint16_t* x, float* y, int64_t n);
 
 /* Philox dropout (docs/ops.md) of elements [begin, begin + n) of one sample; begin is a multiple of 4. x and y point at
  * element `begin`. */

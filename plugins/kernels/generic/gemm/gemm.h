@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "plugins/kernels/host/product.h"
+
 namespace kumiki::generic {
 
 /* Columns of a panel (three vectors: 48 for AVX-512) and rows of a tile (8, or 4 for AVX2) on this processor. */
@@ -34,18 +36,13 @@ struct Right {
   const float* last = nullptr; /* the last panel, where it lies apart (row pitch panel_width()); else null */
 };
 
-enum class Activation { kNone, kGelu, kSilu };
+using kernels::Activation;
 
-/* c(i, p, j) lies at c + i * row + p * panel + j. */
-struct Result {
-  float* c = nullptr;
+/* c(i, p, j) lies at c + i * row + p * panel + j. So do addend and activated. */
+struct Result : kernels::ProductOutput {
   int64_t row = 0;
   int64_t panel = 0;
-  bool padded = false;           /* the last panel is stored in whole vectors */
-  const float* addend = nullptr; /* c's strides; may be c */
-  const float* bias = nullptr;   /* [columns] */
-  Activation activation = Activation::kNone;
-  float* activated = nullptr; /* with an activation: activation(c); c's strides */
+  bool padded = false; /* the last panel is stored in whole vectors */
 };
 
 /* The rectangle of c that a task owns. */

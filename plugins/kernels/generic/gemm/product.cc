@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "plugins/kernels/generic/kernel.h"
+#include "plugins/kernels/generic/kernels.h"
 
 namespace kumiki::generic {
 namespace {
@@ -14,7 +14,7 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 } // namespace
 
-Product::Product(const ProductShape& shape, const Pool& pool) : pool_(pool), shape_(shape) {
+PanelProduct::PanelProduct(const ProductShape& shape, const Pool& pool) : pool_(pool), shape_(shape) {
   const int64_t panels = panels_of(shape.n), width = panel_width();
   few_rows_ = !shape.transpose_a && shape.transpose_b && !shape.packed_b && shape.m <= kFewRows;
   if (few_rows_) return;
@@ -45,7 +45,7 @@ Product::Product(const ProductShape& shape, const Pool& pool) : pool_(pool), sha
 }
 
 /* Rectangles of at most these sizes, and smaller ones while there are fewer than four for each thread. */
-void Product::cut(int64_t rows_at_most, int64_t panels_at_most) {
+void PanelProduct::cut(int64_t rows_at_most, int64_t panels_at_most) {
   const int64_t height = tile_height(), panels = panels_of(shape_.n);
   rows_ = std::min(rows_at_most, ceil_div(shape_.m, height) * height);
   panels_ = std::min(panels_at_most, panels);
@@ -60,9 +60,21 @@ void Product::cut(int64_t rows_at_most, int64_t panels_at_most) {
   }
 }
 
-void Product::run(const float* a, const float* b, Result c, void* workspace) const {
+uint64_t PanelProduct::packed_b_bytes() const {
+  return static_cast<uint64_t>(panels_of(shape_.n) * panel_width() * shape_.k) * sizeof(float);
+}
+
+void PanelProduct::pack_b(const float* b, float* packed) const {
+  const ProductShape& s = shape_;
+  pool_.run(panels_of(s.n), [&](int64_t p, uint32_t) {
+    pack_right(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k, s.n, p, p + 1, packed);
+  });
+}
+
+void PanelProduct::run(const float* a, const float* b, const ProductOutput& output, void* workspace, bool) const {
   const ProductShape& s = shape_;
   const int64_t width = panel_width(), height = tile_height(), panels = panels_of(s.n);
+  Result c{output};
   c.row = s.n;
   c.panel = width;
   if (few_rows_) {
@@ -123,5 +135,11 @@ void Product::run(const float* a, const float* b, Result c, void* workspace) con
     multiply(left, right, c, where, s.n, s.k, blocking_);
   });
 }
+
+/* Within a process all kernels run on the same instruction set, which fixes the width of a panel. */
+const ProductFunctions kProducts = {[](const ProductShape& shape, const Pool& pool) -> std::unique_ptr<Product> {
+                                      return std::make_unique<PanelProduct>(shape, pool);
+                                    },
+                                    "generic.panels", "generic.panels.transposed"};
 
 } // namespace kumiki::generic

@@ -6,29 +6,21 @@
 #include <cstdint>
 
 #include "plugins/kernels/generic/gemm/gemm.h"
-#include "plugins/kernels/generic/pool.h"
+#include "plugins/kernels/host/pool.h"
 
 namespace kumiki::generic {
 
-/* Sizes of c [m, n] = a b, and how the operands lie: a [m, k], or [k, m] if transposed; b [k, n], or [n, k] if
- * transposed, or panels as pack_right makes them. */
-struct ProductShape {
-  int64_t m = 0, n = 0, k = 0;
-  bool transpose_a = false;
-  bool transpose_b = false;
-  bool packed_b = false;
-};
+using namespace kernels;
 
-class Product {
+class PanelProduct final : public Product {
  public:
-  Product() = default;
-  Product(const ProductShape& shape, const Pool& pool);
+  PanelProduct(const ProductShape& shape, const Pool& pool);
 
-  /* Scratch memory of run, 256-byte aligned. */
-  uint64_t workspace_bytes() const { return workspace_bytes_; }
+  uint64_t workspace_bytes() const override { return workspace_bytes_; }
 
-  /* c's row and panel pitches are set here from n; the caller gives pointers, bias and activation. */
-  void run(const float* a, const float* b, Result c, void* workspace) const;
+  uint64_t packed_b_bytes() const override;
+  void pack_b(const float* b, float* packed) const override;
+  void run(const float* a, const float* b, const ProductOutput& output, void* workspace, bool a_stands) const override;
 
  private:
   enum class LeftForm { kPlain, kPacked };

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "plugins/kernels/generic/kernels.h"
 #include "plugins/kernels/generic/loss/loss.h"
 #include "plugins/kernels/generic/simd-inl.h"
 
@@ -130,5 +131,7 @@ void tile_gradient(float* tile, int64_t rows, int64_t columns, int64_t pitch, co
                    const float* scale) {
   HWY_DYNAMIC_DISPATCH(TileGradient)(tile, rows, columns, pitch, log_sum, scale);
 }
+
+const LossFunctions kLosses = {.row_maximum = row_maximum, .row_sum_exp = row_sum_exp, .row_gradient = row_gradient};
 } // namespace kumiki::generic
 #endif

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "plugins/kernels/generic/norm/norm.h"
+#include "plugins/kernels/generic/kernels.h"
 #include "plugins/kernels/generic/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -194,6 +194,8 @@ HWY_EXPORT(Backward);
 HWY_EXPORT(BackwardWeight);
 HWY_EXPORT(SumRows);
 
+namespace {
+
 void norm_forward(const NormForward& norm, int64_t row_begin, int64_t row_end) {
   HWY_DYNAMIC_DISPATCH(Forward)(norm, row_begin, row_end);
 }
@@ -207,5 +209,10 @@ void norm_backward_weight(const NormBackward& norm, int64_t rows, int64_t begin,
 void sum_rows(const float* x, int64_t rows, int64_t width, int64_t begin, int64_t end, const float* addend, float* y) {
   HWY_DYNAMIC_DISPATCH(SumRows)(x, rows, width, begin, end, addend, y);
 }
+
+} // namespace
+
+const NormFunctions kNorms = {
+    .forward = norm_forward, .backward = norm_backward, .backward_weight = norm_backward_weight, .sum_rows = sum_rows};
 } // namespace kumiki::generic
 #endif

@@ -7,8 +7,8 @@
 
 #include <algorithm>
 
+#include "plugins/kernels/generic/kernels.h"
 #include "plugins/kernels/generic/simd-inl.h"
-#include "plugins/kernels/generic/update/update.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kumiki::generic {
@@ -67,9 +67,16 @@ HWY_AFTER_NAMESPACE();
 namespace kumiki::generic {
 HWY_EXPORT(SumSquares);
 HWY_EXPORT(AdamWLoop);
+
+namespace {
+
 double sum_squares(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(SumSquares)(x, n); }
 void adamw(const AdamW& step, const AdamWArrays& arrays, int64_t begin, int64_t end) {
   HWY_DYNAMIC_DISPATCH(AdamWLoop)(step, arrays, begin, end);
 }
+
+} // namespace
+
+const UpdateFunctions kUpdates = {.sum_squares = sum_squares, .adamw = adamw};
 } // namespace kumiki::generic
 #endif

@@ -4,7 +4,7 @@
 #include "plugins/kernels/sve/attention/attention.h"
 #include "plugins/kernels/sve/gemm/gemm.h"
 #include "plugins/kernels/sve/gemm/microkernel.h"
-#include "plugins/kernels/sve/kernel.h"
+#include "plugins/kernels/sve/kernels.h"
 
 namespace kumiki::sve {
 namespace {

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "plugins/kernels/host/product.h"
+
 namespace kumiki::sve {
 
 /* Columns of a panel on this processor, and rows of a tile. */
@@ -49,17 +51,12 @@ struct Right {
 /* Panels as pack_right makes them of b [k, columns]. */
 Right packed_right(const float* data, int64_t k);
 
-enum class Activation { kNone, kGelu, kSilu };
+using kernels::Activation;
 
-/* c(i, p, j) lies at c + i * row + j + p * panel, or if panel is 0 (a matrix) + panel_begin(p). */
-struct Result {
-  float* c = nullptr;
+/* c(i, p, j) lies at c + i * row + j + p * panel, or if panel is 0 (a matrix) + panel_begin(p). So do addend and activated. */
+struct Result : kernels::ProductOutput {
   int64_t row = 0;
   int64_t panel = 0;
-  const float* addend = nullptr; /* c's strides; may be c */
-  const float* bias = nullptr;   /* [columns] */
-  Activation activation = Activation::kNone;
-  float* activated = nullptr; /* with an activation: activation(c); c's strides */
 };
 
 /* The rectangle of c that a task owns; row_begin is a multiple of 8. */

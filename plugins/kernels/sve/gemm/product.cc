@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "plugins/kernels/sve/kernel.h"
+#include "plugins/kernels/sve/kernels.h"
 
 namespace kumiki::sve {
 namespace {
@@ -40,8 +40,7 @@ int64_t best_rows(int64_t m, int64_t panels, int64_t threads) {
   return best;
 }
 
-} // namespace
-
+/* Packs all of a [m, k] (or a [k, m] if transposed) for packed_left, over the pool. */
 void pack_whole_left(const Pool& pool, const float* a, int64_t row, bool transposed, int64_t m, int64_t k,
                      int64_t k_block, float* packed) {
   constexpr int64_t kTiles = 32;
@@ -53,7 +52,9 @@ void pack_whole_left(const Pool& pool, const float* a, int64_t row, bool transpo
   });
 }
 
-Product::Product(const ProductShape& shape, const Pool& pool) : pool_(pool), shape_(shape) {
+} // namespace
+
+PanelProduct::PanelProduct(const ProductShape& shape, const Pool& pool) : pool_(pool), shape_(shape) {
   k_block_ = block_of_k(shape.k);
   narrow_ = panels_of(shape.n) <= kFewPanels;
   rows_ = narrow_ ? best_narrow_rows(shape.m, pool.threads()) : best_rows(shape.m, panels_of(shape.n), pool.threads());
@@ -63,18 +64,19 @@ Product::Product(const ProductShape& shape, const Pool& pool) : pool_(pool), sha
   workspace_bytes_ = arena.used();
 }
 
-int64_t Product::packed_a_floats() const {
+int64_t PanelProduct::packed_a_floats() const {
   return narrow_ ? scratch_floats() * pool_.threads() : tiles_of(shape_.m) * kTileHeight * shape_.k;
 }
 
-void Product::pack_b(const float* b, float* packed) const {
+void PanelProduct::pack_b(const float* b, float* packed) const {
   const ProductShape& s = shape_;
   pool_.run(panels_of(s.n), [&](int64_t p, uint32_t) {
     pack_right(b, s.transpose_b ? s.k : s.n, s.transpose_b, s.k, s.n, p, packed + p * s.k * panel_width());
   });
 }
 
-void Product::run(const float* a, const float* b, Result c, void* workspace, bool a_stands) const {
+void PanelProduct::run(const float* a, const float* b, const ProductOutput& output, void* workspace,
+                       bool a_stands) const {
   const ProductShape& s = shape_;
   Arena arena(workspace);
   float* packed_a = arena.take(packed_a_floats());
@@ -83,6 +85,7 @@ void Product::run(const float* a, const float* b, Result c, void* workspace, boo
     pack_b(b, packed_b);
     b = packed_b;
   }
+  Result c{output};
   c.row = s.n;
   const Right right = packed_right(b, s.k);
   if (narrow_) {
@@ -104,7 +107,7 @@ void Product::run(const float* a, const float* b, Result c, void* workspace, boo
 
 /* Rows [i, i + rows) and all columns, a block of k at a time, each packed just before it is used. The sums are those
  * that multiply makes of all blocks at once. */
-void Product::run_rows(const float* a, Right b, const Result& c, int64_t i, int64_t rows, float* packed) const {
+void PanelProduct::run_rows(const float* a, Right b, const Result& c, int64_t i, int64_t rows, float* packed) const {
   const ProductShape& s = shape_;
   const int64_t pitch = s.transpose_a ? s.m : s.k, at = i * c.row;
   for (int64_t k0 = 0; k0 < s.k; k0 += k_block_) {
@@ -124,5 +127,11 @@ void Product::run_rows(const float* a, Right b, const Result& c, int64_t i, int6
              kb, kb);
   }
 }
+
+/* Within a process all vectors are of one length, which fixes the width of a panel. */
+const ProductFunctions kProducts = {[](const ProductShape& shape, const Pool& pool) -> std::unique_ptr<Product> {
+                                      return std::make_unique<PanelProduct>(shape, pool);
+                                    },
+                                    "sve.panels", "sve.panels.transposed"};
 
 } // namespace kumiki::sve

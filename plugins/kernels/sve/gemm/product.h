@@ -6,40 +6,26 @@
 
 #include <cstdint>
 
+#include "plugins/kernels/host/pool.h"
 #include "plugins/kernels/sve/gemm/gemm.h"
-#include "plugins/kernels/sve/pool.h"
 
 namespace kumiki::sve {
 
-/* Sizes of c [m, n] = a b, and how the operands lie: a [m, k], or [k, m] if transposed; b [k, n], or [n, k] if
- * transposed, or panels as pack_right makes them. */
-struct ProductShape {
-  int64_t m = 0, n = 0, k = 0;
-  bool transpose_a = false;
-  bool transpose_b = false;
-  bool packed_b = false;
-};
+using namespace kernels;
 
-class Product {
+class PanelProduct final : public Product {
  public:
-  Product() = default;
-  Product(const ProductShape& shape, const Pool& pool);
+  PanelProduct(const ProductShape& shape, const Pool& pool);
 
-  /* Scratch memory of run, 256-byte aligned. */
-  uint64_t workspace_bytes() const { return workspace_bytes_; }
+  uint64_t workspace_bytes() const override { return workspace_bytes_; }
 
-  /* The size in floats of b in panels, and its packing, over the pool. */
-  int64_t packed_b_floats() const { return panels_of(shape_.n) * panel_width() * shape_.k; }
-  void pack_b(const float* b, float* packed) const;
-
-  /* Whether the workspace holds all of a, packed, after run. */
-  bool keeps_a() const { return !narrow_; }
-
-  /* c's row and panel pitches are set here from n; the caller gives pointers, bias and activation. a_stands: the
-   * workspace still holds a as the run before packed it (of a product with the same a). */
-  void run(const float* a, const float* b, Result c, void* workspace, bool a_stands = false) const;
+  uint64_t packed_b_bytes() const override { return static_cast<uint64_t>(packed_b_floats()) * sizeof(float); }
+  void pack_b(const float* b, float* packed) const override;
+  bool keeps_a() const override { return !narrow_; }
+  void run(const float* a, const float* b, const ProductOutput& output, void* workspace, bool a_stands) const override;
 
  private:
+  int64_t packed_b_floats() const { return panels_of(shape_.n) * panel_width() * shape_.k; }
   int64_t scratch_floats() const { return (rows_ * k_block_ + 63) / 64 * 64; }
   int64_t packed_a_floats() const;
   void run_rows(const float* a, Right b, const Result& c, int64_t i, int64_t rows, float* packed) const;
@@ -50,10 +36,6 @@ class Product {
   int64_t k_block_ = 0, rows_ = 0; /* rows of a task */
   uint64_t workspace_bytes_ = 0;
 };
-
-/* Packs all of a [m, k] (or a [k, m] if transposed) for packed_left, over the pool. */
-void pack_whole_left(const Pool& pool, const float* a, int64_t row, bool transposed, int64_t m, int64_t k,
-                     int64_t k_block, float* packed);
 
 } // namespace kumiki::sve
 

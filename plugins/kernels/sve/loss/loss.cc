@@ -1,8 +1,10 @@
 #include "plugins/kernels/sve/loss/loss.h"
 
+#include "plugins/kernels/sve/kernels.h"
 #include "plugins/kernels/sve/simd.h"
 
 namespace kumiki::sve {
+namespace {
 
 float row_maximum(const float* x, int64_t n) {
   const int64_t step = lanes();
@@ -38,6 +40,10 @@ void row_gradient(const float* x, int64_t n, float log_sum, float scale, float* 
     svst1(p, y + i, mul(set(scale), exp_bounded(sub(svld1(p, x + i), set(log_sum)))));
   });
 }
+
+} // namespace
+
+const LossFunctions kLosses = {.row_maximum = row_maximum, .row_sum_exp = row_sum_exp, .row_gradient = row_gradient};
 
 void tile_statistics(const float* tile, int64_t rows, int64_t columns, int64_t pitch, float* maximum, float* sum) {
   const int64_t n = lanes();

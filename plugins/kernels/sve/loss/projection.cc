@@ -1,105 +1,45 @@
-/* projection_cross_entropy and projection_cross_entropy_train: the head of a language model and its loss in slices of
- * tokens, so that the logits of a large batch never stand in memory at once.
+/* projection_cross_entropy and projection_cross_entropy_train (host/projection.h).
  *
  * A slice of R tokens keeps its logits transposed, in panels of tokens: [R / width][vocabulary][width], one token a
  * column. Softmax runs down the columns; the gradient of the logits is the left operand of d_x (rows = tokens) just as
  * it lies. A task owns a tile of the vocabulary's rows and packs its rows of w, block by block of k: against the R uses
- * of each number that costs under 1 %. x, which is small, is packed once a slice: turned for the logits, plain for d_w.
- *
- * Sums over tokens, over the vocabulary and over slices are taken in a fixed order: the same bits for any number of
- * threads. */
+ * of each number that costs under 1 %. x, which is small, is packed once a slice: turned for the logits, plain for d_w. */
 #include <algorithm>
-#include <cmath>
 
+#include "plugins/kernels/host/projection.h"
 #include "plugins/kernels/sve/gemm/gemm.h"
-#include "plugins/kernels/sve/gemm/product.h"
 #include "plugins/kernels/sve/kernels.h"
 #include "plugins/kernels/sve/loss/loss.h"
 
 namespace kumiki::sve {
 namespace {
 
-constexpr int64_t kTile = 96;              /* rows of the vocabulary in a task */
-constexpr int64_t kTogether = 24 * kTile;  /* between two parts of d_x: two tasks for each core of a memory group */
-constexpr int64_t kBlockTokens = 240;      /* tokens of a block of k of d_w: a multiple of every panel width */
-constexpr int64_t kSliceRows = 1024;       /* tokens of a slice, at most … */
-constexpr int64_t kSliceBytes = 256 << 20; /* … and bytes of its logits */
+constexpr int64_t kTile = 96;             /* rows of the vocabulary in a task */
+constexpr int64_t kTogether = 24 * kTile; /* between two parts of d_x: two tasks for each core of a memory group */
+constexpr int64_t kBlockTokens = 240;     /* tokens of a block of k of d_w: a multiple of every panel width */
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-class ProjectionCrossEntropy : public Kernel {
+class ProjectionCrossEntropy : public ProjectionLoss {
  public:
-  ProjectionCrossEntropy(const Op& op, const Pool& pool) : Kernel(op, pool) {
-    train_ = op.name() == "projection_cross_entropy_train";
-    op.require_counts(train_ ? 4 : 3, train_ ? 4 : 2);
-    op.require_input(0, KM_F32);
-    op.require_input(1, KM_F32);
-    op.require_input(2, KM_I32);
-    for (uint32_t o = 0; o < op.outputs(); ++o) op.require_output(o, KM_F32);
-    if (train_) {
-      op.require_input(3, KM_F32);
-      x_addend_ = op.addend(2);
-      w_addend_ = op.addend(3);
-      if (x_addend_ >= 0) op.require_input(static_cast<uint32_t>(x_addend_), KM_F32);
-      if (w_addend_ >= 0) op.require_input(static_cast<uint32_t>(w_addend_), KM_F32);
-    }
-    tokens_ = rows(op.input(0));
-    k_ = width(op.input(0));
-    vocabulary_ = rows(op.input(1));
-    if (width(op.input(1)) != k_ || km_elements(&op.input(2)) != tokens_)
-      throw Unsupported(op.name() + ": the sizes of x, w and targets do not agree");
-
-    const int64_t panel = panel_width();
-    const int64_t fits = std::max(panel, kSliceBytes / (vocabulary_ * 4) / panel * panel);
-    const int64_t slices = ceil_div(tokens_, std::min(fits, kSliceRows));
-    slice_ = std::min(tokens_, ceil_div(ceil_div(tokens_, slices), panel) * panel);
+  ProjectionCrossEntropy(const Op& op, const Pool& pool) : ProjectionLoss(op, pool, panel_width()) {
     tiles_ = ceil_div(vocabulary_, kTile);
     k_block_ = block_of_k(k_);
     Arena arena(nullptr);
     lay_out(arena);
     support_.workspace_bytes = arena.used();
-    support_.flags = KM_SUPPORT_ADDEND_APART;
-  }
-
-  void run(const Buffers& b, void* workspace) override {
-    Arena arena(workspace);
-    lay_out(arena);
-    double loss = 0.0;
-    int64_t counted = 0;
-    for (int64_t begin = 0; begin < tokens_; begin += slice_) {
-      Slice s;
-      s.n = std::min(slice_, tokens_ - begin);
-      s.panels = panels_of(s.n);
-      s.x = b.in(0) + begin * k_;
-      s.w = b.in(1);
-      s.targets = b.in<int32_t>(2) + begin;
-      forward(s);
-      for_tokens(s, [&](int64_t t, int64_t column) {
-        if (s.targets[t] < 0) return;
-        loss += static_cast<double>(log_sums_[column]) - static_cast<double>(*logit(column, s.targets[t]));
-        ++counted;
-      });
-      if (!train_) continue;
-      s.d_loss = *b.in(3);
-      s.d_x = b.out(2) + begin * k_;
-      s.x_addend = x_addend_ < 0 ? nullptr : b.in(x_addend_) + begin * k_;
-      s.d_w = b.out(3);
-      s.w_addend = begin > 0 ? s.d_w : b.in(w_addend_);
-      backward(s);
-    }
-    *b.out(0) = static_cast<float>(loss);
-    *b.out(1) = static_cast<float>(counted);
   }
 
  private:
-  struct Slice {
-    int64_t n = 0, panels = 0;
-    const float *x = nullptr, *w = nullptr;
-    const int32_t* targets = nullptr;
-    float d_loss = 0.0f;
-    float *d_x = nullptr, *d_w = nullptr;
-    const float *x_addend = nullptr, *w_addend = nullptr;
-  };
+  void begin(const float*, void* workspace) override {
+    Arena arena(workspace);
+    lay_out(arena);
+  }
+
+  double loss_of(const Slice& s, int64_t t) const override {
+    const int64_t column = column_of(s, t);
+    return static_cast<double>(log_sums_[column]) - static_cast<double>(*logit(column, s.targets[t]));
+  }
 
   void lay_out(Arena& arena) {
     const int64_t panel = panel_width(), padded = panels_of(slice_) * panel;
@@ -116,12 +56,11 @@ class ProjectionCrossEntropy : public Kernel {
     scratch_ = arena.take(scratch_floats_ * pool_.threads());
   }
 
-  /* Tokens stand in panels; a column is a place in them, panel * panel_width() + offset. */
-  template <class F>
-  static void for_tokens(const Slice& s, const F& f) {
-    for (int64_t p = 0; p < s.panels; ++p)
-      for (int64_t t = panel_begin(p, s.n), column = p * panel_width(); t < panel_begin(p + 1, s.n); ++t, ++column)
-        f(t, column);
+  /* Tokens stand in panels; a column is a place in them, panel * panel_width() + offset. Only the last two panels may
+   * hold fewer tokens than they have columns. */
+  static int64_t column_of(const Slice& s, int64_t token) {
+    const int64_t last = panels_of(s.n) - 1, begin = panel_begin(last, s.n);
+    return token < begin ? token : last * panel_width() + token - begin;
   }
   float* logit(int64_t column, int64_t word) const {
     const int64_t panel = panel_width();
@@ -134,9 +73,9 @@ class ProjectionCrossEntropy : public Kernel {
   }
 
   /* Logits of the slice and log Σ eˣ of each token. */
-  void forward(const Slice& s) {
+  void forward(const Slice& s) override {
     const int64_t panel = panel_width(), padded = panels_of(slice_) * panel;
-    pool_.run(s.panels,
+    pool_.run(panels_of(s.n),
               [&](int64_t p, uint32_t) { pack_right(s.x, k_, true, k_, s.n, p, x_turned_ + p * panel * k_); });
     pool_.run(tiles_, [&](int64_t tile, uint32_t worker) {
       const int64_t v0 = tile * kTile, words = std::min(vocabulary_ - v0, kTile);
@@ -151,24 +90,18 @@ class ProjectionCrossEntropy : public Kernel {
         c.panel = vocabulary_ * panel;
         c.addend = k0 == 0 ? nullptr : c.c;
         const Right x{x_turned_ + k0 * panel, panel, panel * k_};
-        multiply(packed_left(packed_w, words), x, c, {0, words, 0, s.panels}, s.n, kb, kb);
+        multiply(packed_left(packed_w, words), x, c, {0, words, 0, panels_of(s.n)}, s.n, kb, kb);
       }
-      for (int64_t p = 0; p < s.panels; ++p) {
+      for (int64_t p = 0; p < panels_of(s.n); ++p) {
         zero_past_tokens(s, p, v0, words);
         const int64_t at = tile * padded + p * panel;
         tile_statistics(logit(p * panel, v0), words, columns_in_vectors(s, p), panel, maxima_ + at, sums_ + at);
       }
     });
-    pool_.ranges(s.panels * panel, 16, [&](int64_t begin, int64_t end, uint32_t) {
+    pool_.ranges(panels_of(s.n) * panel, 16, [&](int64_t begin, int64_t end, uint32_t) {
       for (int64_t t = begin; t < end; ++t) {
         if (t % panel >= panel_columns(t / panel, s.n)) continue;
-        float top = maxima_[t];
-        for (int64_t i = 1; i < tiles_; ++i) top = std::max(top, maxima_[i * padded + t]);
-        double sum = 0.0;
-        for (int64_t i = 0; i < tiles_; ++i)
-          sum +=
-              static_cast<double>(sums_[i * padded + t]) * std::exp(static_cast<double>(maxima_[i * padded + t] - top));
-        log_sums_[t] = top + static_cast<float>(std::log(sum));
+        log_sums_[t] = log_sum(maxima_ + t, sums_ + t, tiles_, padded);
       }
     });
   }
@@ -183,12 +116,12 @@ class ProjectionCrossEntropy : public Kernel {
 
   /* Turns the logits into their gradient, tile by tile, with d_w while the tile is in the L2 cache; after some tiles
    * adds their part of d_x. */
-  void backward(const Slice& s) {
+  void backward(const Slice& s) override {
     const int64_t panel = panel_width();
-    std::fill(scales_, scales_ + s.panels * panel, 0.0f);
-    for (int64_t p = 0; p < s.panels; ++p)
+    std::fill(scales_, scales_ + panels_of(s.n) * panel, 0.0f);
+    for (int64_t p = 0; p < panels_of(s.n); ++p)
       std::fill(log_sums_ + p * panel + panel_columns(p, s.n), log_sums_ + (p + 1) * panel, 0.0f);
-    for_tokens(s, [&](int64_t t, int64_t column) { scales_[column] = s.targets[t] >= 0 ? s.d_loss : 0.0f; });
+    for (int64_t t = 0; t < s.n; ++t) scales_[column_of(s, t)] = s.targets[t] >= 0 ? s.d_loss : 0.0f;
     pool_.run(panels_of(k_),
               [&](int64_t p, uint32_t) { pack_right(s.x, k_, false, s.n, k_, p, x_plain_ + p * panel * s.n); });
     for (int64_t v0 = 0; v0 < vocabulary_; v0 += kTogether) {
@@ -203,17 +136,16 @@ class ProjectionCrossEntropy : public Kernel {
   /* The gradient of one tile of logits, in place, and its rows of d_w. */
   void weight_gradient(const Slice& s, int64_t v0, float* packed) {
     const int64_t panel = panel_width(), words = std::min(kTile, vocabulary_ - v0);
-    for (int64_t p = 0; p < s.panels; ++p)
+    for (int64_t p = 0; p < panels_of(s.n); ++p)
       tile_gradient(logit(p * panel, v0), words, columns_in_vectors(s, p), panel, log_sums_ + p * panel,
                     scales_ + p * panel);
-    for_tokens(s, [&](int64_t t, int64_t column) {
-      if (s.targets[t] >= v0 && s.targets[t] < v0 + words) *logit(column, s.targets[t]) -= s.d_loss;
-    });
+    for (int64_t t = 0; t < s.n; ++t)
+      if (s.targets[t] >= v0 && s.targets[t] < v0 + words) *logit(column_of(s, t), s.targets[t]) -= s.d_loss;
 
     // The words as rows, tokens as k: a few panels of tokens make a block of k, each a block of the packing.
     const int64_t together = kBlockTokens / panel, tiles = tiles_of(words);
-    for (int64_t p0 = 0; p0 < s.panels; p0 += together) {
-      const int64_t p1 = std::min(s.panels, p0 + together);
+    for (int64_t p0 = 0; p0 < panels_of(s.n); p0 += together) {
+      const int64_t p1 = std::min(panels_of(s.n), p0 + together);
       const int64_t t0 = panel_begin(p0, s.n), tokens = panel_begin(p1, s.n) - t0;
       for (int64_t tile = 0; tile < tiles; ++tile)
         for (int64_t p = p0; p < p1; ++p) {
@@ -239,10 +171,10 @@ class ProjectionCrossEntropy : public Kernel {
     const Right w = packed_right(w_columns_, words);
     const int64_t block = block_of_k(words);
     // A task: one panel of d_x's columns for a few panels of tokens.
-    const int64_t together = kBlockTokens / panel, groups = ceil_div(s.panels, together);
+    const int64_t together = kBlockTokens / panel, groups = ceil_div(panels_of(s.n), together);
     pool_.run(groups * k_panels, [&](int64_t number, uint32_t) {
       const int64_t p = number % k_panels, first = number / k_panels * together;
-      for (int64_t tp = first; tp < std::min(s.panels, first + together); ++tp) {
+      for (int64_t tp = first; tp < std::min(panels_of(s.n), first + together); ++tp) {
         const int64_t t0 = panel_begin(tp, s.n);
         Result d_x;
         d_x.c = s.d_x + t0 * k_;
@@ -254,9 +186,7 @@ class ProjectionCrossEntropy : public Kernel {
     });
   }
 
-  bool train_;
-  int64_t tokens_, k_, vocabulary_, slice_, tiles_, k_block_;
-  int x_addend_ = -1, w_addend_ = -1;
+  int64_t tiles_, k_block_;
   int64_t scratch_floats_;
   float *logits_, *x_turned_, *maxima_, *sums_, *log_sums_, *scales_, *x_plain_, *w_columns_, *scratch_;
 };

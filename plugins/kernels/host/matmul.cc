@@ -1,14 +1,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "plugins/kernels/sve/gemm/product.h"
-#include "plugins/kernels/sve/kernels.h"
+#include "plugins/kernels/host/makers.h"
 
-namespace kumiki::sve {
+namespace kumiki::kernels {
 namespace {
-
-/* Names the packing; within a process all kernels run on the same instruction set, which fixes the width of a panel. */
-const char* right_format(bool transposed) { return transposed ? "sve.panels.transposed" : "sve.panels"; }
 
 Activation activation_of(const Op& op) {
   const std::string name = op.text("activation", "none");
@@ -33,10 +29,27 @@ ProductShape shape_of(const Op& op, uint32_t a, uint32_t b, bool transpose_a, bo
   return s;
 }
 
-/* matmul and matmul_bias. */
-class Matmul : public Kernel {
+class ProductKernel : public Kernel {
  public:
-  Matmul(const Op& op, const Pool& pool) : Kernel(op, pool) {
+  using Kernel::Kernel;
+
+ protected:
+  /* The component's product, whose right operand is input b; how that is packed goes to what this kernel supports. */
+  std::unique_ptr<Product> product_for(uint32_t b, const ProductShape& shape) {
+    const ProductFunctions& functions = *functions_.product;
+    std::unique_ptr<Product> product = functions.make(shape, pool_);
+    if (shape.packed_b) {
+      support_.prepack_bytes[b] = product->packed_b_bytes();
+      support_.prepack_format[b] = shape.transpose_b ? functions.packed_transposed_format : functions.packed_format;
+    }
+    return product;
+  }
+};
+
+/* matmul and matmul_bias. */
+class Matmul : public ProductKernel {
+ public:
+  Matmul(const Op& op, const Pool& pool) : ProductKernel(op, pool) {
     op.require_f32();
     has_bias_ = op.name() == "matmul_bias";
     activation_ = has_bias_ ? activation_of(op) : Activation::kNone;
@@ -44,21 +57,17 @@ class Matmul : public Kernel {
     addend_ = op.addend(0);
     if (addend_ >= 0 && activation_ != Activation::kNone)
       throw Unsupported(op.name() + ": accumulate and an activation exclude each other");
-    shape_ = shape_of(op, 0, 1, op.i64("transpose_a", 0) != 0, op.i64("transpose_b", 0) != 0);
-    if (op.may_prepack(1) && !shape_.transpose_a) {
-      shape_.packed_b = true;
-      support_.prepack_bytes[1] = static_cast<uint64_t>(panels_of(shape_.n) * panel_width() * shape_.k) * sizeof(float);
-      support_.prepack_format[1] = right_format(shape_.transpose_b);
-    }
-    product_ = Product(shape_, pool);
-    support_.workspace_bytes = product_.workspace_bytes();
+    ProductShape shape = shape_of(op, 0, 1, op.i64("transpose_a", 0) != 0, op.i64("transpose_b", 0) != 0);
+    shape.packed_b = op.may_prepack(1) && !shape.transpose_a;
+    product_ = product_for(1, shape);
+    support_.workspace_bytes = product_->workspace_bytes();
     support_.flags = KM_SUPPORT_ADDEND_APART;
   }
 
-  void pack(uint32_t, const float* plain, float* packed) override { product_.pack_b(plain, packed); }
+  void pack(uint32_t, const float* plain, float* packed) override { product_->pack_b(plain, packed); }
 
   void run(const Buffers& buffers, void* workspace) override {
-    Result c;
+    ProductOutput c;
     c.c = buffers.out(0);
     c.addend = buffers.in(addend_);
     if (has_bias_) c.bias = buffers.in(2);
@@ -67,21 +76,20 @@ class Matmul : public Kernel {
       c.activation = activation_;
       c.activated = buffers.out(0);
     }
-    product_.run(buffers.in(0), buffers.in(1), c, workspace);
+    product_->run(buffers.in(0), buffers.in(1), c, workspace);
   }
 
  private:
   bool has_bias_;
   Activation activation_;
   int addend_;
-  ProductShape shape_;
-  Product product_;
+  std::unique_ptr<Product> product_;
 };
 
-/* Several products with the same left operand, packed once, one after the other. */
-class MatmulGroup : public Kernel {
+/* Several products with the same left operand, packed once where it is packed, one after the other. */
+class MatmulGroup : public ProductKernel {
  public:
-  MatmulGroup(const Op& op, const Pool& pool) : Kernel(op, pool) {
+  MatmulGroup(const Op& op, const Pool& pool) : ProductKernel(op, pool) {
     op.require_f32();
     n_ = static_cast<uint32_t>(op.i64("n", 0));
     bias_ = op.i64("bias", 0) != 0;
@@ -89,35 +97,31 @@ class MatmulGroup : public Kernel {
     op.require_counts(1 + n_ * (bias_ ? 2 : 1), n_);
     for (uint32_t i = 0; i < n_; ++i) {
       ProductShape s = shape_of(op, 0, 1 + i, false, op.i64("transpose_b", 0) != 0);
-      if (op.may_prepack(1 + i)) {
-        s.packed_b = true;
-        support_.prepack_bytes[1 + i] = static_cast<uint64_t>(panels_of(s.n) * panel_width() * s.k) * sizeof(float);
-        support_.prepack_format[1 + i] = right_format(s.transpose_b);
-      }
-      products_.emplace_back(s, pool);
-      support_.workspace_bytes = std::max(support_.workspace_bytes, products_.back().workspace_bytes());
+      s.packed_b = op.may_prepack(1 + i);
+      products_.push_back(product_for(1 + i, s));
+      support_.workspace_bytes = std::max(support_.workspace_bytes, products_.back()->workspace_bytes());
     }
   }
 
   void pack(uint32_t input, const float* plain, float* packed) override {
-    products_.at(input - 1).pack_b(plain, packed);
+    products_.at(input - 1)->pack_b(plain, packed);
   }
 
   void run(const Buffers& buffers, void* workspace) override {
     bool a_stands = false;
     for (uint32_t i = 0; i < n_; ++i) {
-      Result c;
+      ProductOutput c;
       c.c = buffers.out(static_cast<int>(i));
       if (bias_) c.bias = buffers.in(static_cast<int>(1 + n_ + i));
-      products_[i].run(buffers.in(0), buffers.in(static_cast<int>(1 + i)), c, workspace, a_stands);
-      a_stands = products_[i].keeps_a();
+      products_[i]->run(buffers.in(0), buffers.in(static_cast<int>(1 + i)), c, workspace, a_stands);
+      a_stands = products_[i]->keeps_a();
     }
   }
 
  private:
   uint32_t n_;
   bool bias_;
-  std::vector<Product> products_;
+  std::vector<std::unique_ptr<Product>> products_;
 };
 
 } // namespace
@@ -125,4 +129,4 @@ class MatmulGroup : public Kernel {
 std::unique_ptr<Kernel> make_matmul(const Op& op, const Pool& pool) { return make<Matmul>(op, pool); }
 std::unique_ptr<Kernel> make_matmul_group(const Op& op, const Pool& pool) { return make<MatmulGroup>(op, pool); }
 
-} // namespace kumiki::sve
+} // namespace kumiki::kernels

@@ -1,13 +1,10 @@
-/* The vector loops of the update: sums of squares and AdamW, on one thread. */
-#ifndef KUMIKI_PLUGINS_KERNELS_GENERIC_UPDATE_UPDATE_H
-#define KUMIKI_PLUGINS_KERNELS_GENERIC_UPDATE_UPDATE_H
+/* What the adapters of the update (update.cc) ask of a component: sums of squares and AdamW, on one thread. */
+#ifndef KUMIKI_PLUGINS_KERNELS_HOST_UPDATE_H
+#define KUMIKI_PLUGINS_KERNELS_HOST_UPDATE_H
 
 #include <cstdint>
 
-namespace kumiki::generic {
-
-/* Σ x², f32 within 4096 elements, double above. */
-double sum_squares(const float* x, int64_t n);
+namespace kumiki::kernels {
 
 /* The numbers of one AdamW step (docs/ops.md), bias corrections worked in. */
 struct AdamW {
@@ -22,8 +19,13 @@ struct AdamWArrays {
   const float *p, *g, *m, *v;
   float *p_out, *m_out, *v_out; /* may be p, m, v */
 };
-void adamw(const AdamW& step, const AdamWArrays& arrays, int64_t begin, int64_t end);
 
-} // namespace kumiki::generic
+struct UpdateFunctions {
+  /* Σ x², f32 within 4096 elements, double above. */
+  double (*sum_squares)(const float* x, int64_t n);
+  void (*adamw)(const AdamW& step, const AdamWArrays& arrays, int64_t begin, int64_t end);
+};
+
+} // namespace kumiki::kernels
 
 #endif

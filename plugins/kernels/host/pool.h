@@ -1,20 +1,20 @@
-/* The core's compute pool as a C++ object: parallel_for over numbered tasks. Kernels of this folder have no threads of
- * their own. Floor: the base of the folder, above abi/ only. */
-#ifndef KUMIKI_PLUGINS_KERNELS_GENERIC_POOL_H
-#define KUMIKI_PLUGINS_KERNELS_GENERIC_POOL_H
+/* The core's compute pool as a C++ object: parallel_for over numbered tasks. Kernels have no threads of their own.
+ * Floor: the base of the folder, above abi/ only. */
+#ifndef KUMIKI_PLUGINS_KERNELS_HOST_POOL_H
+#define KUMIKI_PLUGINS_KERNELS_HOST_POOL_H
 
 #include <cstdint>
 
 #include "kumiki/base.h"
 #include "kumiki/parallel_for.h"
 
-namespace kumiki::generic {
+namespace kumiki::kernels {
 
 class Pool {
  public:
   Pool() = default;
-  Pool(const km_host* host, const km_parallel* parallel)
-      : host_(host), parallel_(parallel), threads_(parallel->threads(host)) {}
+  Pool(const km_host* host, const km_parallel* parallel, int64_t granule)
+      : host_(host), parallel_(parallel), threads_(parallel->threads(host)), granule_(granule) {}
 
   uint32_t threads() const { return threads_; }
 
@@ -37,14 +37,14 @@ class Pool {
   }
 
   /* Cuts 0 … count-1 in contiguous pieces of at least `least` and calls task(begin, end, worker) for each: for work
-   * whose result does not depend on where the cuts are. */
+   * whose result does not depend on where the cuts are. Pieces are multiples of the granule. */
   template <class Task>
   void ranges(int64_t count, int64_t least, const Task& task) const {
     if (count <= 0) return;
     const int64_t wanted = threads_ > 1 ? static_cast<int64_t>(threads_) * 4 : 1;
     int64_t pieces = (count + least - 1) / least;
     if (pieces > wanted) pieces = wanted;
-    const int64_t size = ((count + pieces - 1) / pieces + 15) / 16 * 16;
+    const int64_t size = ((count + pieces - 1) / pieces + granule_ - 1) / granule_ * granule_;
     const int64_t step = size < least ? least : size;
     run((count + step - 1) / step, [&](int64_t number, uint32_t worker) {
       const int64_t begin = number * step;
@@ -56,8 +56,9 @@ class Pool {
   const km_host* host_ = nullptr;
   const km_parallel* parallel_ = nullptr;
   uint32_t threads_ = 1;
+  int64_t granule_ = 1;
 };
 
-} // namespace kumiki::generic
+} // namespace kumiki::kernels
 
 #endif

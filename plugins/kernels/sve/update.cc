@@ -1,10 +1,10 @@
-#include "plugins/kernels/sve/update/update.h"
-
 #include <algorithm>
 
+#include "plugins/kernels/sve/kernels.h"
 #include "plugins/kernels/sve/simd.h"
 
 namespace kumiki::sve {
+namespace {
 
 double sum_squares(const float* x, int64_t n) {
   const int64_t step = lanes();
@@ -27,8 +27,6 @@ double sum_squares(const float* x, int64_t n) {
   return total;
 }
 
-namespace {
-
 /* One vector of AdamW in registers: m and v become the new ones, p the new p. */
 inline __attribute__((always_inline)) void step_vector(const AdamW& a, V& p, V g, V& m, V& v) {
   g = mul(g, set(a.gradient_scale));
@@ -37,8 +35,6 @@ inline __attribute__((always_inline)) void step_vector(const AdamW& a, V& p, V g
   const V root = add(square_root(mul(v, set(a.inverse2))), set(a.epsilon));
   p = sub(p, mla(mul(mul(m, set(a.step1)), reciprocal(root)), p, set(a.decay)));
 }
-
-} // namespace
 
 void adamw(const AdamW& constants, const AdamWArrays& x, int64_t begin, int64_t end) {
   const AdamW a = constants; // in registers: what is stored could be taken for it
@@ -68,5 +64,9 @@ void adamw(const AdamW& constants, const AdamWArrays& x, int64_t begin, int64_t 
     svst1(lane, p_out + i, p);
   }
 }
+
+} // namespace
+
+const UpdateFunctions kUpdates = {.sum_squares = sum_squares, .adamw = adamw};
 
 } // namespace kumiki::sve

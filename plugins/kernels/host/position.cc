@@ -1,13 +1,12 @@
-/* rope, add_position and its backward: the ops that know where a token stands. */
+/* rope, add_position and its backward, cache_append, last_token: the ops that know where a token stands. */
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
-#include "plugins/kernels/sve/kernels.h"
-#include "plugins/kernels/sve/simd.h"
+#include "plugins/kernels/host/makers.h"
 
-namespace kumiki::sve {
+namespace kumiki::kernels {
 namespace {
 
 /* Dimensions of a tensor [batch, tokens, width]. */
@@ -33,24 +32,6 @@ void fill_angles(double base, double sign, int64_t width, int64_t position, floa
     cosine[i] = static_cast<float>(std::cos(angle));
     sine[i] = static_cast<float>(std::sin(angle));
   }
-}
-
-/* Turns one token's heads x [heads, width], half-split order: pair (i, i + width/2) by the angle whose cosine and sine
- * stand at [i]. y may be x. */
-void rope_token(const float* x, const float* cosine, const float* sine, int64_t heads, int64_t width, float* y) {
-  const int64_t half = width / 2;
-  for (int64_t h = 0; h < heads; ++h, x += width, y += width)
-    for_vectors(0, half, [=](int64_t i, svbool_t p) {
-      const V a = svld1(p, x + i), b = svld1(p, x + half + i);
-      const V c = svld1(p, cosine + i), s = svld1(p, sine + i);
-      svst1(p, y + i, mls(mul(a, c), b, s));
-      svst1(p, y + half + i, mla(mul(b, c), a, s));
-    });
-}
-
-/* y = a + b; y may be either. */
-void add_rows(const float* a, const float* b, float* y, int64_t n) {
-  for_vectors(0, n, [=](int64_t i, svbool_t p) { svst1(p, y + i, add(svld1(p, a + i), svld1(p, b + i))); });
 }
 
 /* The table is made once where positions are 0 … T-1; with `past` it is made in the workspace of each run. */
@@ -88,8 +69,8 @@ class Rope : public Kernel {
                  [&](int64_t begin, int64_t end, uint32_t) {
                    for (int64_t row = begin; row < end; ++row) {
                      const float* cosine = table + row % shape_.tokens * head_width_;
-                     rope_token(b.in(0) + row * shape_.width, cosine, cosine + head_width_ / 2, heads, head_width_,
-                                b.out(0) + row * shape_.width);
+                     functions_.position->rope_token(b.in(0) + row * shape_.width, cosine, cosine + head_width_ / 2,
+                                                     heads, head_width_, b.out(0) + row * shape_.width);
                    }
                  });
   }
@@ -128,7 +109,8 @@ class AddPosition : public Kernel {
     pool_.ranges(shape_.batch * shape_.tokens, std::max<int64_t>(1, 8192 / w),
                  [&](int64_t begin, int64_t end, uint32_t) {
                    for (int64_t row = begin; row < end; ++row)
-                     add_rows(b.in(0) + row * w, b.in(1) + (past + row % shape_.tokens) * w, b.out(0) + row * w, w);
+                     functions_.position->add(b.in(0) + row * w, b.in(1) + (past + row % shape_.tokens) * w,
+                                              b.out(0) + row * w, w);
                  });
   }
 
@@ -165,7 +147,8 @@ class AddPositionBackward : public Kernel {
         }
         const int64_t t = r - offset_;
         if (t < 0 || t >= shape_.tokens) continue;
-        for (int64_t s = 0; s < shape_.batch; ++s) add_rows(row, b.in(0) + (s * shape_.tokens + t) * w, row, w);
+        for (int64_t s = 0; s < shape_.batch; ++s)
+          functions_.position->add(row, b.in(0) + (s * shape_.tokens + t) * w, row, w);
       }
     });
   }
@@ -176,6 +159,55 @@ class AddPositionBackward : public Kernel {
   int addend_;
 };
 
+class CacheAppend : public Kernel {
+ public:
+  CacheAppend(const Op& op, const Pool& pool) : Kernel(op, pool) {
+    op.require_counts(3, 1);
+    op.require_input(0, KM_F32);
+    op.require_input(1, KM_F32);
+    op.require_output(0, KM_F32);
+    require_past(op, 2);
+    cache_ = tokens_of(op, op.input(0));
+    x_ = tokens_of(op, op.input(1));
+    if (cache_.batch != x_.batch || cache_.width != x_.width)
+      throw Unsupported("cache_append: cache and x differ in shape");
+    support_.in_place[0] = 1;
+  }
+  void run(const Buffers& b, void*) override {
+    const int64_t past = *b.in<int32_t>(2), w = cache_.width, last = std::min(cache_.tokens, past + x_.tokens);
+    const auto copy = [w](const float* from, float* to, int64_t count) {
+      if (count > 0 && from != to) std::memcpy(to, from, static_cast<size_t>(count * w) * sizeof(float));
+    };
+    pool_.run(cache_.batch, [&](int64_t s, uint32_t) {
+      const float* old = b.in(0) + s * cache_.tokens * w;
+      float* y = b.out(0) + s * cache_.tokens * w;
+      copy(old, y, past);
+      copy(b.in(1) + s * x_.tokens * w, y + past * w, last - past);
+      copy(old + last * w, y + last * w, cache_.tokens - last);
+    });
+  }
+
+ private:
+  Tokens cache_{}, x_{};
+};
+
+class LastToken : public Kernel {
+ public:
+  LastToken(const Op& op, const Pool& pool) : Kernel(op, pool) {
+    op.require_f32();
+    op.require_counts(1, 1);
+    shape_ = tokens_of(op, op.input(0));
+  }
+  void run(const Buffers& b, void*) override {
+    for (int64_t s = 0; s < shape_.batch; ++s)
+      std::memcpy(b.out(0) + s * shape_.width, b.in(0) + ((s + 1) * shape_.tokens - 1) * shape_.width,
+                  static_cast<size_t>(shape_.width) * sizeof(float));
+  }
+
+ private:
+  Tokens shape_{};
+};
+
 } // namespace
 
 std::unique_ptr<Kernel> make_rope(const Op& op, const Pool& pool) { return make<Rope>(op, pool); }
@@ -183,5 +215,7 @@ std::unique_ptr<Kernel> make_add_position(const Op& op, const Pool& pool) { retu
 std::unique_ptr<Kernel> make_add_position_backward(const Op& op, const Pool& pool) {
   return make<AddPositionBackward>(op, pool);
 }
+std::unique_ptr<Kernel> make_cache_append(const Op& op, const Pool& pool) { return make<CacheAppend>(op, pool); }
+std::unique_ptr<Kernel> make_last_token(const Op& op, const Pool& pool) { return make<LastToken>(op, pool); }
 
-} // namespace kumiki::sve
+} // namespace kumiki::kernels

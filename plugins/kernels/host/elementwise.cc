@@ -1,11 +1,10 @@
-/* The ops of "Element by element" in docs/ops.md, but for dropout: each cuts its arrays in ranges for the pool. */
+/* The ops of "Element by element" in docs/ops.md, but for dropout (an adapter of its own where there is one): each cuts its arrays in ranges for the pool. */
 #include <algorithm>
 #include <cstring>
 
-#include "plugins/kernels/generic/elementwise/elementwise.h"
-#include "plugins/kernels/generic/kernels.h"
+#include "plugins/kernels/host/makers.h"
 
-namespace kumiki::generic {
+namespace kumiki::kernels {
 namespace {
 
 constexpr int64_t kLeast = 8192; /* elements of a task: below that, waking a thread costs more */
@@ -34,7 +33,7 @@ class UnaryKernel : public SameSize {
   UnaryKernel(const Op& op, const Pool& pool) : SameSize(op, pool, 1, 1, 1), function_(function_of(op.name())) {}
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
-      unary(function_, b.in(0) + begin, b.out(0) + begin, end - begin);
+      functions_.elementwise->unary(function_, b.in(0) + begin, b.out(0) + begin, end - begin);
     });
   }
 
@@ -51,7 +50,7 @@ class UnaryKernel : public SameSize {
                       {"silu", Unary::kSilu}};
     for (const auto& f : kFunctions)
       if (name == f.name) return f.function;
-    throw Unsupported(name + ": not a function of one input that generic has");
+    throw Unsupported(name + ": not a function of one input");
   }
   Unary function_;
 };
@@ -71,8 +70,8 @@ class BinaryKernel : public Kernel {
   }
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
-      binary(function_, b.in(0) + begin * step_[0], step_[0], b.in(1) + begin * step_[1], step_[1], b.out(0) + begin,
-             end - begin);
+      functions_.elementwise->binary(function_, b.in(0) + begin * step_[0], step_[0], b.in(1) + begin * step_[1],
+                                     step_[1], b.out(0) + begin, end - begin);
     });
   }
 
@@ -86,7 +85,7 @@ class BinaryKernel : public Kernel {
                       {"power", Binary::kPower}};
     for (const auto& f : kFunctions)
       if (name == f.name) return f.function;
-    throw Unsupported(name + ": not a function of two inputs that generic has");
+    throw Unsupported(name + ": not a function of two inputs");
   }
   Binary function_;
   int step_[2];
@@ -102,8 +101,8 @@ class ActivationBackward : public SameSize {
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
       const float* addend = addend_ < 0 ? nullptr : b.in(addend_) + begin;
-      (is_gelu_ ? gelu_backward : silu_backward)(b.in(0) + begin, b.in(1) + begin, addend, b.out(0) + begin,
-                                                 end - begin);
+      (is_gelu_ ? functions_.elementwise->gelu_backward : functions_.elementwise->silu_backward)(
+          b.in(0) + begin, b.in(1) + begin, addend, b.out(0) + begin, end - begin);
     });
   }
 
@@ -117,7 +116,7 @@ class SwigluKernel : public SameSize {
   SwigluKernel(const Op& op, const Pool& pool) : SameSize(op, pool, 2, 1, 3) {}
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
-      swiglu(b.in(0) + begin, b.in(1) + begin, b.out(0) + begin, end - begin);
+      functions_.elementwise->swiglu(b.in(0) + begin, b.in(1) + begin, b.out(0) + begin, end - begin);
     });
   }
 };
@@ -127,8 +126,8 @@ class SwigluBackwardKernel : public SameSize {
   SwigluBackwardKernel(const Op& op, const Pool& pool) : SameSize(op, pool, 3, 2, 7) {}
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
-      swiglu_backward(b.in(0) + begin, b.in(1) + begin, b.in(2) + begin, b.out(0) + begin, b.out(1) + begin,
-                      end - begin);
+      functions_.elementwise->swiglu_backward(b.in(0) + begin, b.in(1) + begin, b.in(2) + begin, b.out(0) + begin,
+                                              b.out(1) + begin, end - begin);
     });
   }
 };
@@ -139,7 +138,7 @@ class ScaleKernel : public SameSize {
       : SameSize(op, pool, 1, 1, 1), factor_(static_cast<float>(op.f64("factor", 1.0))) {}
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
-      scale(factor_, b.in(0) + begin, b.out(0) + begin, end - begin);
+      functions_.elementwise->scale(factor_, b.in(0) + begin, b.out(0) + begin, end - begin);
     });
   }
 
@@ -164,7 +163,8 @@ class SelectKernel : public Kernel {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
       const size_t bytes = static_cast<size_t>(end - begin) * sizeof(float);
       if (!one_) {
-        select(b.in(0) + begin, b.in(1) + begin, b.in(2) + begin, b.out(0) + begin, end - begin);
+        functions_.elementwise->select(b.in(0) + begin, b.in(1) + begin, b.in(2) + begin, b.out(0) + begin,
+                                       end - begin);
       } else if (chosen != b.out(0)) {
         std::memcpy(b.out(0) + begin, chosen + begin, bytes);
       }
@@ -210,9 +210,9 @@ class CastKernel : public Kernel {
   void run(const Buffers& b, void*) override {
     pool_.ranges(elements_, kLeast, [&](int64_t begin, int64_t end, uint32_t) {
       if (narrow_) {
-        f32_to_bf16(b.in(0) + begin, b.out<uint16_t>(0) + begin, end - begin);
+        functions_.elementwise->f32_to_bf16(b.in(0) + begin, b.out<uint16_t>(0) + begin, end - begin);
       } else {
-        bf16_to_f32(b.in<uint16_t>(0) + begin, b.out(0) + begin, end - begin);
+        functions_.elementwise->bf16_to_f32(b.in<uint16_t>(0) + begin, b.out(0) + begin, end - begin);
       }
     });
   }
@@ -235,7 +235,8 @@ class BiasAddKernel : public Kernel {
   }
   void run(const Buffers& b, void*) override {
     pool_.ranges(rows_, std::max<int64_t>(1, kLeast / width_), [&](int64_t begin, int64_t end, uint32_t) {
-      bias_add(b.in(0) + begin * width_, b.in(1), b.out(0) + begin * width_, end - begin, width_);
+      functions_.elementwise->bias_add(b.in(0) + begin * width_, b.in(1), b.out(0) + begin * width_, end - begin,
+                                       width_);
     });
   }
 
@@ -264,4 +265,4 @@ std::unique_ptr<Kernel> make_cast(const Op& op, const Pool& pool) {
   return same ? make_copy(op, pool) : make<CastKernel>(op, pool);
 }
 
-} // namespace kumiki::generic
+} // namespace kumiki::kernels

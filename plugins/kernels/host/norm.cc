@@ -1,10 +1,9 @@
 /* The ops of "Norms" in docs/ops.md and sum_rows. */
 #include <algorithm>
 
-#include "plugins/kernels/generic/kernels.h"
-#include "plugins/kernels/generic/norm/norm.h"
+#include "plugins/kernels/host/makers.h"
 
-namespace kumiki::generic {
+namespace kumiki::kernels {
 namespace {
 
 constexpr int64_t kColumns =
@@ -43,7 +42,7 @@ class Norm : public Kernel {
     p.width = width_;
     p.epsilon = epsilon_;
     pool_.ranges(rows_, std::max<int64_t>(1, 8192 / width_),
-                 [&](int64_t begin, int64_t end, uint32_t) { norm_forward(p, begin, end); });
+                 [&](int64_t begin, int64_t end, uint32_t) { functions_.norm->forward(p, begin, end); });
   }
 
  private:
@@ -77,7 +76,7 @@ class NormBackwardKernel : public Kernel {
     p.dx = b.out(0);
     p.width = width_;
     pool_.ranges(rows_, std::max<int64_t>(1, 8192 / width_),
-                 [&](int64_t begin, int64_t end, uint32_t) { norm_backward(p, begin, end); });
+                 [&](int64_t begin, int64_t end, uint32_t) { functions_.norm->backward(p, begin, end); });
   }
 
  private:
@@ -109,8 +108,8 @@ class NormBackwardWeight : public Kernel {
     p.width = width_;
     pool_.run((width_ + kColumns - 1) / kColumns, [&](int64_t number, uint32_t) {
       const int64_t begin = number * kColumns, end = std::min(width_, begin + kColumns);
-      norm_backward_weight(p, rows_, begin, end, b.in(weight_addend_), b.in(bias_addend_), b.out(0),
-                           layer_ ? b.out(1) : nullptr);
+      functions_.norm->backward_weight(p, rows_, begin, end, b.in(weight_addend_), b.in(bias_addend_), b.out(0),
+                                       layer_ ? b.out(1) : nullptr);
     });
   }
 
@@ -136,7 +135,7 @@ class SumRowsKernel : public Kernel {
   void run(const Buffers& b, void*) override {
     pool_.run((width_ + kColumns - 1) / kColumns, [&](int64_t number, uint32_t) {
       const int64_t begin = number * kColumns, end = std::min(width_, begin + kColumns);
-      sum_rows(b.in(0), rows_, width_, begin, end, b.in(addend_), b.out(0));
+      functions_.norm->sum_rows(b.in(0), rows_, width_, begin, end, b.in(addend_), b.out(0));
     });
   }
 
@@ -156,4 +155,4 @@ std::unique_ptr<Kernel> make_norm_backward_weight(const Op& op, const Pool& pool
 }
 std::unique_ptr<Kernel> make_sum_rows(const Op& op, const Pool& pool) { return make<SumRowsKernel>(op, pool); }
 
-} // namespace kumiki::generic
+} // namespace kumiki::kernels

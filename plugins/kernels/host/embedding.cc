@@ -2,27 +2,12 @@
 #include <algorithm>
 #include <cstring>
 
-#include "plugins/kernels/generic/elementwise/elementwise.h"
-#include "plugins/kernels/generic/kernels.h"
+#include "plugins/kernels/host/makers.h"
 
-namespace kumiki::generic {
+namespace kumiki::kernels {
 namespace {
 
-/* Which row of the table is a token's: with attribute offset the table is a part of the whole, and has not all. */
-class Part {
- public:
-  Part() = default;
-  Part(const Op& op, int64_t rows) : part_(op.has("offset")), offset_(op.i64("offset", 0)), rows_(rows) {}
-  /* -1: the token's row is not in this part. */
-  int64_t row(int64_t token) const {
-    const int64_t row = token - offset_;
-    return part_ && (row < 0 || row >= rows_) ? -1 : row;
-  }
-
- private:
-  bool part_ = false;
-  int64_t offset_ = 0, rows_ = 0;
-};
+TablePart part_of(const Op& op, int64_t rows) { return {op.has("offset"), op.i64("offset", 0), rows}; }
 
 class Embedding : public Kernel {
  public:
@@ -33,7 +18,7 @@ class Embedding : public Kernel {
     op.require_output(0, KM_F32);
     tokens_ = km_elements(&op.input(0));
     width_ = width(op.input(1));
-    part_ = Part(op, rows(op.input(1)));
+    part_ = part_of(op, rows(op.input(1)));
   }
   void run(const Buffers& b, void*) override {
     pool_.ranges(tokens_, std::max<int64_t>(1, 8192 / width_), [&](int64_t begin, int64_t end, uint32_t) {
@@ -50,7 +35,7 @@ class Embedding : public Kernel {
 
  private:
   int64_t tokens_, width_;
-  Part part_;
+  TablePart part_;
 };
 
 /* Tasks own columns: each adds the tokens' rows in their order, so the sums do not depend on the threads. */
@@ -64,14 +49,13 @@ class EmbeddingBackward : public Kernel {
     tokens_ = km_elements(&op.input(0));
     rows_ = rows(op.output(0));
     width_ = width(op.output(0));
-    part_ = Part(op, rows_);
+    part_ = part_of(op, rows_);
     addend_ = op.addend(0);
     if (addend_ >= 0) op.require_input(static_cast<uint32_t>(addend_), KM_F32);
     support_.flags = KM_SUPPORT_ADDEND_APART;
   }
   void run(const Buffers& b, void*) override {
-    const int32_t* tokens = b.in<int32_t>(0);
-    const float *dy = b.in(1), *addend = b.in(addend_);
+    const float* addend = b.in(addend_);
     float* y = b.out(0);
     if (addend != y)
       pool_.ranges(rows_ * width_, 65536, [&](int64_t begin, int64_t end, uint32_t) {
@@ -83,20 +67,16 @@ class EmbeddingBackward : public Kernel {
         }
       });
     constexpr int64_t kColumns = 64;
+    const TokenRows token_rows{part_, b.in<int32_t>(0), tokens_, width_, b.in(1), y};
     pool_.run((width_ + kColumns - 1) / kColumns, [&](int64_t number, uint32_t) {
-      const int64_t begin = number * kColumns, n = std::min(kColumns, width_ - begin);
-      for (int64_t t = 0; t < tokens_; ++t) {
-        const int64_t at = part_.row(tokens[t]);
-        if (at < 0) continue;
-        float* row = y + at * width_ + begin;
-        binary(Binary::kAdd, row, 1, dy + t * width_ + begin, 1, row, n);
-      }
+      const int64_t begin = number * kColumns;
+      functions_.position->add_token_rows(token_rows, begin, std::min(width_, begin + kColumns));
     });
   }
 
  private:
   int64_t tokens_, rows_, width_;
-  Part part_;
+  TablePart part_;
   int addend_;
 };
 
@@ -107,4 +87,4 @@ std::unique_ptr<Kernel> make_embedding_backward(const Op& op, const Pool& pool) 
   return make<EmbeddingBackward>(op, pool);
 }
 
-} // namespace kumiki::generic
+} // namespace kumiki::kernels

@@ -2,10 +2,9 @@
  * the logits of this rank once, row by row; the rows are spread over the pool. */
 #include <cmath>
 
-#include "plugins/kernels/sve/kernels.h"
-#include "plugins/kernels/sve/loss/loss.h"
+#include "plugins/kernels/host/makers.h"
 
-namespace kumiki::sve {
+namespace kumiki::kernels {
 namespace {
 
 /* Logits [..., V] at input 0, targets at 1, then numbers of rows up to input `end`. */
@@ -38,7 +37,7 @@ class RowMax : public Rows {
  public:
   RowMax(const Op& op, const Pool& pool) : Rows(op, pool, 1) { op.require_counts(1, 1); }
   void run(const Buffers& b, void*) override {
-    each_row([&](int64_t r) { b.out(0)[r] = row_maximum(b.in(0) + r * width_, width_); });
+    each_row([&](int64_t r) { b.out(0)[r] = functions_.loss->row_maximum(b.in(0) + r * width_, width_); });
   }
 };
 
@@ -49,7 +48,7 @@ class RowExpPick : public Rows {
     each_row([&](int64_t r) {
       const float* x = b.in(0) + r * width_;
       const int64_t target = b.in<int32_t>(1)[r] - offset_;
-      b.out(0)[r] = row_sum_exp(x, width_, b.in(2)[r]);
+      b.out(0)[r] = functions_.loss->row_sum_exp(x, width_, b.in(2)[r]);
       b.out(1)[r] = target >= 0 && target < width_ ? x[target] : 0.0f;
     });
   }
@@ -89,7 +88,7 @@ class CrossEntropyPartsBackward : public Rows {
         for (int64_t j = 0; j < width_; ++j) y[j] = 0.0f;
         return;
       }
-      row_gradient(b.in(0) + r * width_, width_, b.in(2)[r] + std::log(b.in(3)[r]), d_loss, y);
+      functions_.loss->row_gradient(b.in(0) + r * width_, width_, b.in(2)[r] + std::log(b.in(3)[r]), d_loss, y);
       const int64_t target = targets[r] - offset_;
       if (target >= 0 && target < width_) y[target] -= d_loss;
     });
@@ -107,4 +106,4 @@ std::unique_ptr<Kernel> make_cross_entropy_parts_backward(const Op& op, const Po
   return make<CrossEntropyPartsBackward>(op, pool);
 }
 
-} // namespace kumiki::sve
+} // namespace kumiki::kernels

@@ -1,8 +1,7 @@
-#include "plugins/kernels/sve/norm/norm.h"
-
 #include <algorithm>
 #include <cmath>
 
+#include "plugins/kernels/sve/kernels.h"
 #include "plugins/kernels/sve/simd.h"
 
 namespace kumiki::sve {
@@ -26,8 +25,6 @@ inline __attribute__((always_inline)) float sum_over(int64_t width, const F& f) 
   for (; i < width; i += n) s0 = f(i, first(width - i), s0);
   return sum_lanes(add(add(s0, s1), add(s2, s3)));
 }
-
-} // namespace
 
 void norm_forward(const NormForward& a, int64_t row_begin, int64_t row_end) {
   const int64_t w = a.width;
@@ -99,8 +96,6 @@ void norm_backward(const NormBackward& a, int64_t row_begin, int64_t row_end) {
 
 /* Column sums: four vectors of columns run down the rows together. Row r gives its part by add_row(r, offset, p,
  * sum). */
-namespace {
-
 template <class AddRow>
 inline __attribute__((always_inline)) void column_sums(int64_t rows, int64_t begin, int64_t end, const float* addend,
                                                        float* y, const AddRow& add_row) {
@@ -130,7 +125,10 @@ inline __attribute__((always_inline)) void column_sums(int64_t rows, int64_t beg
   }
 }
 
-} // namespace
+void sum_rows(const float* x, int64_t rows, int64_t width, int64_t begin, int64_t end, const float* addend, float* y) {
+  column_sums(rows, begin, end, addend, y,
+              [=](int64_t r, int64_t at, svbool_t p, V s) { return add(s, svld1(p, x + r * width + at)); });
+}
 
 void norm_backward_weight(const NormBackward& a, int64_t rows, int64_t begin, int64_t end, const float* weight_addend,
                           const float* bias_addend, float* d_weight, float* d_bias) {
@@ -143,9 +141,9 @@ void norm_backward_weight(const NormBackward& a, int64_t rows, int64_t begin, in
   if (d_bias) sum_rows(dy, rows, w, begin, end, bias_addend, d_bias);
 }
 
-void sum_rows(const float* x, int64_t rows, int64_t width, int64_t begin, int64_t end, const float* addend, float* y) {
-  column_sums(rows, begin, end, addend, y,
-              [=](int64_t r, int64_t at, svbool_t p, V s) { return add(s, svld1(p, x + r * width + at)); });
-}
+} // namespace
+
+const NormFunctions kNorms = {
+    .forward = norm_forward, .backward = norm_backward, .backward_weight = norm_backward_weight, .sum_rows = sum_rows};
 
 } // namespace kumiki::sve

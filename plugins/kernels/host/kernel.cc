@@ -1,6 +1,6 @@
-#include "plugins/kernels/sve/kernel.h"
+#include "plugins/kernels/host/kernel.h"
 
-namespace kumiki::sve {
+namespace kumiki::kernels {
 namespace {
 
 std::string dtype_name(uint32_t dtype) {
@@ -33,15 +33,15 @@ const km_tensor& Op::output(uint32_t i) const {
 void Op::require_input(uint32_t i, uint32_t dtype) const {
   const km_tensor& t = input(i);
   if (t.dtype != dtype || t.layout != 0)
-    throw Unsupported(name() + ": input " + std::to_string(i) + " is " + dtype_name(t.dtype) + "; sve takes " +
-                      dtype_name(dtype) + " here");
+    throw Unsupported(name() + ": input " + std::to_string(i) + " is " + dtype_name(t.dtype) + "; " + component_ +
+                      " takes " + dtype_name(dtype) + " here");
 }
 
 void Op::require_output(uint32_t i, uint32_t dtype) const {
   const km_tensor& t = output(i);
   if (t.dtype != dtype || t.layout != 0)
-    throw Unsupported(name() + ": output " + std::to_string(i) + " is " + dtype_name(t.dtype) + "; sve gives " +
-                      dtype_name(dtype) + " here");
+    throw Unsupported(name() + ": output " + std::to_string(i) + " is " + dtype_name(t.dtype) + "; " + component_ +
+                      " gives " + dtype_name(dtype) + " here");
 }
 
 void Op::require_f32() const {
@@ -90,4 +90,4 @@ double scalar(const km_tensor& t, const void* p) {
   }
 }
 
-} // namespace kumiki::sve
+} // namespace kumiki::kernels

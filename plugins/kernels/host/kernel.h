@@ -1,7 +1,8 @@
-/* What every kernel of this folder is: made from an op (an unsuitable op throws Unsupported), it says what it needs
- * (support), and runs on buffers. Shape and attribute readers stand here too. Above pool.h. */
-#ifndef KUMIKI_PLUGINS_KERNELS_SVE_KERNEL_H
-#define KUMIKI_PLUGINS_KERNELS_SVE_KERNEL_H
+/* What every kernel on the host is: made from an op (an unsuitable op throws Unsupported), it says what it needs
+ * (support), and runs on buffers. Shape and attribute readers stand here too. Above pool.h and
+ * functions.h. */
+#ifndef KUMIKI_PLUGINS_KERNELS_HOST_KERNEL_H
+#define KUMIKI_PLUGINS_KERNELS_HOST_KERNEL_H
 
 #include <cstdint>
 #include <memory>
@@ -9,9 +10,10 @@
 #include <string>
 
 #include "kumiki/kernels.h"
-#include "plugins/kernels/sve/pool.h"
+#include "plugins/kernels/host/functions.h"
+#include "plugins/kernels/host/pool.h"
 
-namespace kumiki::sve {
+namespace kumiki::kernels {
 
 /* "Not I, ask the next", with the reason. */
 class Unsupported : public std::runtime_error {
@@ -19,12 +21,15 @@ class Unsupported : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/* Reads a km_op. Valid as long as the op. */
+/* Reads a km_op, for the component of that name. Valid as long as the op. */
 class Op {
  public:
-  explicit Op(const km_request& request) : op_(*request.op), may_prepack_(request.may_prepack) {}
+  Op(const km_request& request, const char* component, const Functions& functions)
+      : op_(*request.op), may_prepack_(request.may_prepack), component_(component), functions_(functions) {}
 
   std::string name() const { return op_.name; }
+  const char* component() const { return component_; }
+  const Functions& functions() const { return functions_; }
   uint32_t inputs() const { return op_.n_inputs; }
   uint32_t outputs() const { return op_.n_outputs; }
   const km_tensor& input(uint32_t i) const;
@@ -52,6 +57,8 @@ class Op {
  private:
   const km_op& op_;
   uint32_t may_prepack_;
+  const char* component_;
+  const Functions& functions_;
 };
 
 /* The last dimension, and the product of all others. */
@@ -86,7 +93,7 @@ struct Support {
 
 class Kernel {
  public:
-  explicit Kernel(const Op& op, const Pool& pool) : pool_(pool), n_inputs_(op.inputs()) {}
+  explicit Kernel(const Op& op, const Pool& pool) : functions_(op.functions()), pool_(pool), n_inputs_(op.inputs()) {}
   virtual ~Kernel() = default;
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
@@ -99,6 +106,7 @@ class Kernel {
   virtual void run(const Buffers& buffers, void* workspace) = 0;
 
  protected:
+  const Functions& functions_;
   Pool pool_;
   Support support_;
 
@@ -132,6 +140,6 @@ class Arena {
 /* The value of a rank-0 tensor of any number type, as a double. */
 double scalar(const km_tensor& t, const void* p);
 
-} // namespace kumiki::sve
+} // namespace kumiki::kernels
 
 #endif

@@ -3,10 +3,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "plugins/kernels/generic/kernels.h"
-#include "plugins/kernels/generic/update/update.h"
+#include "plugins/kernels/host/makers.h"
 
-namespace kumiki::generic {
+namespace kumiki::kernels {
 namespace {
 
 /* Pieces of a fixed size, their sums added in order: the same bits for any number of threads. */
@@ -22,7 +21,7 @@ class SumSquares : public Kernel {
   void run(const Buffers& b, void* workspace) override {
     double* sums = static_cast<double*>(workspace);
     pool_.run(pieces_, [&](int64_t i, uint32_t) {
-      sums[i] = sum_squares(b.in(0) + i * kPiece, std::min(kPiece, elements_ - i * kPiece));
+      sums[i] = functions_.update->sum_squares(b.in(0) + i * kPiece, std::min(kPiece, elements_ - i * kPiece));
     });
     double total = 0.0;
     for (int64_t i = 0; i < pieces_; ++i) total += sums[i];
@@ -96,7 +95,8 @@ class AdamWUpdate : public Kernel {
     a.step1 = static_cast<float>(learning_rate / (1.0 - std::pow(beta1_, step)));
     a.inverse2 = static_cast<float>(1.0 / (1.0 - std::pow(beta2_, step)));
     a.decay = static_cast<float>(learning_rate * weight_decay_);
-    pool_.ranges(elements_, 16384, [&](int64_t begin, int64_t end, uint32_t) { adamw(a, arrays, begin, end); });
+    pool_.ranges(elements_, 16384,
+                 [&](int64_t begin, int64_t end, uint32_t) { functions_.update->adamw(a, arrays, begin, end); });
   }
 
  private:
@@ -113,4 +113,4 @@ std::unique_ptr<Kernel> make_sum_squares(const Op& op, const Pool& pool) { retur
 std::unique_ptr<Kernel> make_gradient_scale(const Op& op, const Pool& pool) { return make<GradientScale>(op, pool); }
 std::unique_ptr<Kernel> make_adamw_update(const Op& op, const Pool& pool) { return make<AdamWUpdate>(op, pool); }
 
-} // namespace kumiki::generic
+} // namespace kumiki::kernels
