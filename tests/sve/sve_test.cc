@@ -8,6 +8,7 @@
 #include <set>
 
 #include "tests/ops/cases.h"
+#include "tests/ops/contract.h"
 #include "tests/ops/runner.h"
 
 namespace kumiki::test {
@@ -38,6 +39,10 @@ const char* const kSveCases[] = {
     "attention q=1x257x256 k=1x257x128 head_width=128",
     "attention q=2x49x20 head_width=5",
     "attention q=1x150x64 segments=1x150 head_width=64 mask=segments",
+    "attention q=1x9x64 k=1x300x32 past=[]@280 head_width=16 mask=cached",
+    "attention q=2x8x40 k=2x600x20 past=[]@555 head_width=20 mask=cached",
+    "attention q=1x1x576 k=1x40x144 past=[]@39 head_width=144 mask=cached",
+    "attention q=1x60x144 k=1x300x144 past=[]@131 head_width=144 mask=cached",
     "attention_backward q=1x300x144 head_width=144",
     "attention_backward q=1x257x256 k=1x257x128 head_width=128",
     "attention_backward q=2x49x20 head_width=5",
@@ -195,6 +200,9 @@ TEST_CASE("sve agrees with reference on every op of training, on one thread and 
   for (const std::string& op : comparison.left()) std::cout << " " << op;
   std::cout << "\n";
 }
+
+TEST_CASE("sve refuses an accumulate that the op does not take") { check_refuses_addends(kSve, kReference); }
+TEST_CASE("sve gives packings of other bytes other names") { check_packing_names(kSve); }
 
 } // namespace
 } // namespace kumiki::test

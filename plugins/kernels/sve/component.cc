@@ -1,5 +1,5 @@
-/* The component's functions; kKernels is the one list of the ops that there are. What is missing here (generation from
- * a cache, bf16, rare elementwise functions) is left to the next component of the chain. */
+/* The component's functions; kKernels is the one list of the ops that there are. What is missing here (bf16, dropout,
+ * rare elementwise functions) is left to the next component of the chain. */
 #include "plugins/kernels/sve/component.h"
 
 #include <string>
@@ -44,6 +44,8 @@ constexpr Entry kKernels[] = {
     {"rope", make_rope},
     {"add_position", make_add_position},
     {"add_position_backward", make_add_position_backward, 1},
+    {"cache_append", make_cache_append},
+    {"last_token", make_last_token},
     {"embedding", make_embedding},
     {"embedding_backward", make_embedding_backward, 1},
     {"projection_cross_entropy", make_projection_cross_entropy},

@@ -1,6 +1,6 @@
 /* Attention of one head on one thread, in blocks with an online softmax (Dao et al. 2022); T x T is never stored,
- * blocks past the diagonal are never computed. forward.cc and backward.cc hold the loops, ops.cc spreads them over
- * threads.
+ * blocks past the diagonal are never computed. forward.cc, few.cc and backward.cc hold the loops, ops.cc spreads them
+ * over threads.
  *
  * A block of scores is a product of tiles like any other (gemm/microkernel.h). So each head's keys and values are
  * packed once, and read by all blocks of queries. */
@@ -17,12 +17,17 @@ struct HeadRows {
   int64_t pitch = 0;
 };
 
-/* What both directions know of a head. Query t sees the keys 0 … t, with segments only those of its own segment. */
+/* What both directions know of a head. Query t sees the keys 0 … past + t, with segments only those of its own segment. */
 struct Head {
   int64_t tokens = 0, width = 0;
   float scale = 0.0f;
   const int32_t* segments = nullptr; /* [tokens], or null */
+  int64_t past = 0;                  /* keys before those of these tokens: of a cache, in forward only */
+
+  int64_t keys() const { return past + tokens; }
 };
+
+constexpr float kMasked = -1.0e30f; /* the score of a key that a query does not see */
 
 /* Whether two runs of tokens can share a segment: the ranges of their numbers meet. */
 bool segments_meet(const int32_t* a, int64_t n, const int32_t* b, int64_t m);
@@ -32,16 +37,23 @@ bool segments_meet(const int32_t* a, int64_t n, const int32_t* b, int64_t m);
 /* Queries of a task: one panel of scores, so that maximum and sum of a query run down a column. */
 int64_t forward_queries();
 
-/* A head's keys as tiles of 8 [tiles][width][8] and its values as panels. */
-int64_t packed_keys_floats(int64_t tokens, int64_t width);
-int64_t packed_values_floats(int64_t tokens, int64_t width);
-void pack_head(const HeadRows& keys, const HeadRows& values, int64_t tokens, int64_t width, float* packed_keys,
+/* A head's `count` keys as tiles of 8 [tiles][width][8] and its values as panels. */
+int64_t packed_keys_floats(int64_t count, int64_t width);
+int64_t packed_values_floats(int64_t count, int64_t width);
+void pack_head(const HeadRows& keys, const HeadRows& values, int64_t count, int64_t width, float* packed_keys,
                float* packed_values);
 
 int64_t forward_scratch(int64_t width);
 /* o (pitch of q) and lse of the queries [begin, begin + forward_queries()). */
 void attention_forward(const Head& head, const HeadRows& q, const float* packed_keys, const float* packed_values,
                        int64_t begin, float* o, float* lse, float* scratch);
+
+/* Of so few queries that packing the keys would cost more than it saves: keys and values are read as they lie, once
+ * for each query. o and lse of all queries; no segments. */
+constexpr int64_t kFewQueries = 8;
+int64_t few_scratch(int64_t width);
+void attention_few(const Head& head, const HeadRows& q, const HeadRows& keys, const HeadRows& values, float* o,
+                   float* lse, float* scratch);
 
 /* ---- backward --------------------------------------------------------------------------------------------------- */
 

@@ -9,11 +9,10 @@ namespace kumiki::sve {
 namespace {
 
 constexpr int64_t kKeys = 128; /* of a block: 128 x 48 scores are 24 KiB */
-constexpr float kMasked = -1.0e30f;
 
 /* Scores [nk][pitch] of a block: masks what a query does not see. Key r is seen by the queries c >= r + shift. */
 void mask_block(const Head& head, int64_t k0, int64_t nk, int64_t q0, int64_t nq, float* scores, int64_t pitch) {
-  const int64_t n = lanes(), shift = k0 - q0;
+  const int64_t n = lanes(), shift = k0 - head.past - q0;
   for (int64_t r = 0; r < nk; ++r) {
     float* row = scores + r * pitch;
     for (int64_t j = 0; j < nq; j += n) {
@@ -80,14 +79,14 @@ bool segments_meet(const int32_t* a, int64_t n, const int32_t* b, int64_t m) {
 
 int64_t forward_queries() { return panel_width(); }
 
-int64_t packed_keys_floats(int64_t tokens, int64_t width) { return tiles_of(tokens) * kTileHeight * width; }
-int64_t packed_values_floats(int64_t tokens, int64_t width) { return panels_of(width) * panel_width() * tokens; }
+int64_t packed_keys_floats(int64_t count, int64_t width) { return tiles_of(count) * kTileHeight * width; }
+int64_t packed_values_floats(int64_t count, int64_t width) { return panels_of(width) * panel_width() * count; }
 
-void pack_head(const HeadRows& keys, const HeadRows& values, int64_t tokens, int64_t width, float* packed_keys,
+void pack_head(const HeadRows& keys, const HeadRows& values, int64_t count, int64_t width, float* packed_keys,
                float* packed_values) {
-  pack_left(keys.data, keys.pitch, false, width, tokens, 0, tiles_of(tokens), packed_keys);
+  pack_left(keys.data, keys.pitch, false, width, count, 0, tiles_of(count), packed_keys);
   for (int64_t p = 0; p < panels_of(width); ++p)
-    pack_right(values.data, values.pitch, false, tokens, width, p, packed_values + p * tokens * panel_width());
+    pack_right(values.data, values.pitch, false, count, width, p, packed_values + p * count * panel_width());
 }
 
 int64_t forward_scratch(int64_t width) {
@@ -99,8 +98,10 @@ void attention_forward(const Head& head, const HeadRows& q, const float* packed_
                        int64_t begin, float* o, float* lse, float* scratch) {
   const int64_t n = lanes(), pitch = forward_queries(), width = head.width, panels = panels_of(width);
   const int64_t o_row = panels * panel_width();
-  const int64_t nq = std::min(pitch, head.tokens - begin), vectors = (nq + n - 1) / n, last = begin + nq;
-  float* queries = scratch; // [width][pitch]
+  const int64_t nq = std::min(pitch, head.tokens - begin), vectors = (nq + n - 1) / n;
+  const int64_t diagonal = head.past + begin,
+                last = diagonal + nq; // the key that the first query sees last, and the end
+  float* queries = scratch;           // [width][pitch]
   float* scores = queries + width * pitch;
   float* output = scores + kKeys * pitch; // [pitch][o_row]
   float* maxima = output + pitch * o_row;
@@ -119,7 +120,7 @@ void attention_forward(const Head& head, const HeadRows& q, const float* packed_
 
   bool is_first = true;
   for (int64_t k0 = 0; k0 < last; k0 += kKeys) {
-    const int64_t nk = std::min(kKeys, last - k0), shift = k0 - begin;
+    const int64_t nk = std::min(kKeys, last - k0), shift = k0 - diagonal;
     if (head.segments && !segments_meet(head.segments + k0, nk, head.segments + begin, nq)) continue;
     for (int64_t i = 0; i < nk; i += kTileHeight) {
       const int64_t rows = std::min(kTileHeight, nk - i);
@@ -137,7 +138,7 @@ void attention_forward(const Head& head, const HeadRows& q, const float* packed_
     // Keys past the diagonal weigh exactly 0: a tile of queries stops at the last key that it sees.
     for (int64_t p = 0; p < panels; ++p) {
       const int64_t column = panel_begin(p, width), columns = panel_columns(p, width);
-      const float* v = packed_values + (p * head.tokens + k0) * panel_width();
+      const float* v = packed_values + (p * head.keys() + k0) * panel_width();
       for (int64_t i = 0; i < nq; i += kTileHeight) {
         const int64_t rows = std::min(kTileHeight, nq - i), k1 = std::min(nk, i + rows - shift);
         if (k1 <= 0) continue;

@@ -14,11 +14,13 @@ namespace {
 constexpr int64_t kPartsWanted = 36;   /* parts of a backward pass: three for each of a memory group's 12 cores … */
 constexpr int64_t kShortestPart = 256; /* … but not of fewer keys: each part reads all queries and writes its own dq */
 
-/* What both directions read from the op. */
+enum class Mask { kCausal, kCached, kSegments };
+
+/* What both directions read from the op. With a cache there are more keys than tokens. */
 struct Shape {
-  int64_t batch, tokens, query_heads, key_heads, width;
+  int64_t batch, tokens, keys, query_heads, key_heads, width;
   float scale;
-  bool segments;
+  Mask mask;
 
   int64_t q_pitch() const { return query_heads * width; }
   int64_t k_pitch() const { return key_heads * width; }
@@ -41,22 +43,25 @@ Shape shape_of(const Op& op) {
     throw Unsupported(op.name() + ": the widths of q and k do not fit head_width");
   s.scale = static_cast<float>(op.f64("scale", 1.0 / std::sqrt(static_cast<double>(s.width))));
   const std::string mask = op.text("mask", "causal");
-  if (mask != "causal" && mask != "segments")
-    throw Unsupported(op.name() + ": sve takes mask causal and segments, not \"" + mask + "\"");
-  s.segments = mask == "segments";
-  if (k.dims[1] != s.tokens) throw Unsupported(op.name() + ": as many keys as queries are expected");
+  if (mask != "causal" && mask != "cached" && mask != "segments")
+    throw Unsupported(op.name() + ": mask \"" + mask + "\" is not one of causal, cached, segments");
+  s.mask = mask == "causal" ? Mask::kCausal : mask == "cached" ? Mask::kCached : Mask::kSegments;
+  s.keys = k.dims[1];
+  if (s.mask != Mask::kCached && s.keys != s.tokens)
+    throw Unsupported(op.name() + ": as many keys as queries are expected with mask \"" + mask + "\"");
   return s;
 }
 
-Head head_of(const Shape& s, const int32_t* segments, int64_t batch) {
-  return {s.tokens, s.width, s.scale, segments ? segments + batch * s.tokens : nullptr};
+Head head_of(const Shape& s, const int32_t* segments, int64_t batch, int64_t past = 0) {
+  return {s.tokens, s.width, s.scale, segments ? segments + batch * s.tokens : nullptr, past};
 }
 
 class Attention : public Kernel {
  public:
   Attention(const Op& op, const Pool& pool) : Kernel(op, pool), shape_(shape_of(op)) {
-    op.require_counts(shape_.segments ? 4 : 3, 2);
-    if (shape_.segments) op.require_input(3, KM_I32);
+    op.require_counts(shape_.mask == Mask::kCausal ? 3 : 4, 2);
+    if (shape_.mask != Mask::kCausal) op.require_input(3, KM_I32);
+    few_ = shape_.mask == Mask::kCached && shape_.tokens <= kFewQueries;
     op.require_output(0, KM_F32);
     op.require_output(1, KM_F32);
     Arena arena(nullptr);
@@ -68,10 +73,12 @@ class Attention : public Kernel {
     Arena arena(workspace);
     lay_out(arena);
     const Shape& s = shape_;
-    const int32_t* segments = s.segments ? b.in<int32_t>(3) : nullptr;
+    const int32_t* segments = s.mask == Mask::kSegments ? b.in<int32_t>(3) : nullptr;
+    const int64_t past = s.mask == Mask::kCached ? *b.in<int32_t>(3) : 0;
+    if (few_) return run_few(b, past);
     pool_.run(s.batch * s.key_heads, [&](int64_t number, uint32_t) {
-      const int64_t at = number / s.key_heads * s.tokens * s.k_pitch() + number % s.key_heads * s.width;
-      pack_head({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()}, s.tokens, s.width,
+      const int64_t at = key_offset(number);
+      pack_head({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()}, past + s.tokens, s.width,
                 keys_ + number * keys_floats_, values_ + number * values_floats_);
     });
     const int64_t pieces = (s.tokens + forward_queries() - 1) / forward_queries();
@@ -81,26 +88,46 @@ class Attention : public Kernel {
       const int64_t batch = head / s.query_heads, query_head = head % s.query_heads;
       const int64_t at = batch * s.tokens * s.q_pitch() + query_head * s.width;
       const int64_t key_head = batch * s.key_heads + query_head / s.group();
-      attention_forward(head_of(s, segments, batch), {b.in(0) + at, s.q_pitch()}, keys_ + key_head * keys_floats_,
+      attention_forward(head_of(s, segments, batch, past), {b.in(0) + at, s.q_pitch()}, keys_ + key_head * keys_floats_,
                         values_ + key_head * values_floats_, piece * forward_queries(), b.out(0) + at,
                         b.out(1) + head * s.tokens, scratch_ + worker * scratch_floats_);
     });
   }
 
  private:
+  /* The next tokens of a generation: a task is a head. */
+  void run_few(const Buffers& b, int64_t past) const {
+    const Shape& s = shape_;
+    pool_.run(s.batch * s.query_heads, [&](int64_t head, uint32_t worker) {
+      const int64_t batch = head / s.query_heads, query_head = head % s.query_heads;
+      const int64_t at = batch * s.tokens * s.q_pitch() + query_head * s.width;
+      const int64_t k_at = key_offset(batch * s.key_heads + query_head / s.group());
+      attention_few(head_of(s, nullptr, batch, past), {b.in(0) + at, s.q_pitch()}, {b.in(1) + k_at, s.k_pitch()},
+                    {b.in(2) + k_at, s.k_pitch()}, b.out(0) + at, b.out(1) + head * s.tokens,
+                    scratch_ + worker * scratch_floats_);
+    });
+  }
+
+  int64_t key_offset(int64_t head) const {
+    const Shape& s = shape_;
+    return head / s.key_heads * s.keys * s.k_pitch() + head % s.key_heads * s.width;
+  }
+
   void lay_out(Arena& arena) {
     const Shape& s = shape_;
-    keys_floats_ = packed_keys_floats(s.tokens, s.width);
-    values_floats_ = packed_values_floats(s.tokens, s.width);
-    scratch_floats_ = (forward_scratch(s.width) + 63) / 64 * 64;
+    scratch_floats_ = ((few_ ? few_scratch(s.width) : forward_scratch(s.width)) + 63) / 64 * 64;
+    scratch_ = arena.take(scratch_floats_ * pool_.threads());
+    if (few_) return;
+    keys_floats_ = packed_keys_floats(s.keys, s.width);
+    values_floats_ = packed_values_floats(s.keys, s.width);
     keys_ = arena.take(s.batch * s.key_heads * keys_floats_);
     values_ = arena.take(s.batch * s.key_heads * values_floats_);
-    scratch_ = arena.take(scratch_floats_ * pool_.threads());
   }
 
   Shape shape_;
-  int64_t keys_floats_, values_floats_, scratch_floats_;
-  float *keys_, *values_, *scratch_;
+  bool few_;
+  int64_t keys_floats_ = 0, values_floats_ = 0, scratch_floats_;
+  float *keys_ = nullptr, *values_ = nullptr, *scratch_;
 };
 
 /* A task is a run of keys of one key head, with all query heads that read it: dk and dv are sums within one task. dq of
@@ -108,9 +135,10 @@ class Attention : public Kernel {
 class AttentionBackward : public Kernel {
  public:
   AttentionBackward(const Op& op, const Pool& pool) : Kernel(op, pool), shape_(shape_of(op)) {
-    op.require_counts(shape_.segments ? 7 : 6, 3);
+    if (shape_.mask == Mask::kCached) throw Unsupported("attention_backward: mask \"cached\" has no gradient");
+    op.require_counts(shape_.mask == Mask::kSegments ? 7 : 6, 3);
     for (uint32_t i = 3; i < 6; ++i) op.require_input(i, KM_F32);
-    if (shape_.segments) op.require_input(6, KM_I32);
+    if (shape_.mask == Mask::kSegments) op.require_input(6, KM_I32);
     for (uint32_t o = 0; o < 3; ++o) op.require_output(o, KM_F32);
     const int64_t heads = shape_.batch * shape_.key_heads, blocks = key_blocks(shape_.tokens);
     const int64_t parts =
@@ -128,7 +156,7 @@ class AttentionBackward : public Kernel {
     lay_out(arena);
     const Shape& s = shape_;
     const int64_t heads = s.batch * s.key_heads, parts = static_cast<int64_t>(begins_.size()) - 1;
-    const int32_t* segments = s.segments ? b.in<int32_t>(6) : nullptr;
+    const int32_t* segments = s.mask == Mask::kSegments ? b.in<int32_t>(6) : nullptr;
     const auto key_offset = [&](int64_t head) {
       return head / s.key_heads * s.tokens * s.k_pitch() + head % s.key_heads * s.width;
     };
