@@ -41,6 +41,9 @@ TEST_CASE("what is wrong in a machine file is named with line and column") {
       {kGood + "collectives = \"best\"\n", "m.toml:4:15", "collectives"},
       {kGood + "[efficiency]\nmatmul = 1.5\n", "m.toml:5:10", "share"},
       {kGood + "[efficiency]\nmatmull = 0.5\n", "m.toml:5:1", "matmull"},
+      {kGood + "[efficiency]\nmatmul_below = { 512 = 1.5 }\n", "m.toml:5:24", "share"},
+      {kGood + "[efficiency]\nmatmul_below = { 256 = 0.5 }\n", "m.toml:5:18", "above skinny_below"},
+      {kGood + "[efficiency]\nmatmul_below = { wide = 0.5 }\n", "m.toml:5:18", "integer"},
       {kGood + "[[network]]\nname = \"a\"\nranks = 4\nbytes_per_second = 1e9\n", "m.toml:6:9", "last level"},
       {kGood + "[[network]]\nname = \"a\"\nbytes_per_second = 0\n", "m.toml:6:20", "above 0"},
       {kGood + "[[network]\n", "m.toml:4", ""},
@@ -52,6 +55,20 @@ TEST_CASE("what is wrong in a machine file is named with line and column") {
     CHECK(error.find(c.place) == 0);
     CHECK(error.find(c.what) != std::string::npos);
   }
+}
+
+TEST_CASE("a product takes the rate of the narrowest class that its smallest dimension is in") {
+  const Machine plain = parse_machine(kGood + "[efficiency]\nmatmul = 0.8\nmatmul_skinny = 0.4\n", "m.toml");
+  CHECK(plain.product_share(255) == 0.4);
+  CHECK(plain.product_share(256) == 0.8);
+  const Machine finer = parse_machine(kGood +
+                                          "[efficiency]\nmatmul = 0.8\nmatmul_skinny = 0.4\nskinny_below = 100\n"
+                                          "matmul_below = { 1000 = 0.7, 300 = 0.6 }\n",
+                                      "m.toml");
+  const struct {
+    double smallest, share;
+  } cases[] = {{99, 0.4}, {100, 0.6}, {299, 0.6}, {300, 0.7}, {999, 0.7}, {1000, 0.8}};
+  for (const auto& c : cases) CHECK(finer.product_share(c.smallest) == c.share);
 }
 
 TEST_CASE("other ranks per node share the same node") {

@@ -42,6 +42,15 @@ void read_efficiency(const Table& table, Machine& machine) {
   machine.efficiency["attention_backward"] = share(table, "attention_backward", machine.efficiency["attention"]);
   machine.efficiency["elementwise"] = share(table, "elementwise", 0.9);
   machine.skinny_below = table.get_i64("skinny_below", 256, 0);
+  const Table below = table.table("matmul_below");
+  for (const std::string& key : below.keys()) {
+    const int64_t limit =
+        key.find_first_not_of("0123456789") == std::string::npos && key.size() <= 9 ? std::stoll(key) : 0;
+    if (limit <= machine.skinny_below)
+      throw below.key_error(key, "a limit of matmul_below is an integer above skinny_below",
+                            "matmul_below = { 512 = 0.8 }: products whose smallest dimension is below 512");
+    machine.matmul_below[limit] = share(below, key, 1);
+  }
   table.finish();
 }
 
@@ -81,6 +90,13 @@ Machine Machine::with_ranks_per_node(int64_t ranks) const {
   for (NetworkLevel& level : other.network)
     if (level.ranks > 0) level.ranks = std::max<int64_t>(1, level.ranks * ranks / ranks_per_node);
   return other;
+}
+
+double Machine::product_share(double smallest) const {
+  if (smallest < static_cast<double>(skinny_below)) return efficiency.at("matmul_skinny");
+  for (const auto& [limit, share] : matmul_below)
+    if (smallest < static_cast<double>(limit)) return share;
+  return efficiency.at("matmul");
 }
 
 Machine parse_machine(const std::string& text, const std::string& file) {

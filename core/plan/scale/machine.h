@@ -36,6 +36,7 @@ struct Machine {
   Algorithm collectives = Algorithm::kFastest;
   int64_t skinny_below = 0;                 // products whose smallest dimension is less are "skinny"
   std::map<std::string, double> efficiency; // share of the peak, by class of op: kClasses
+  std::map<int64_t, double> matmul_below;   // of products whose smallest dimension is below the key, not skinny ones
   std::vector<NetworkLevel> network;        // inner first
 
   static constexpr const char* kClasses[] = {"matmul",     "matmul_skinny",      "attention",
@@ -44,6 +45,8 @@ struct Machine {
   // The same machine with another number of ranks on a node, which share its cores, memory and rates. Throws Error.
   Machine with_ranks_per_node(int64_t ranks) const;
   double flops(bool bf16) const { return bf16 ? bf16_flops : f32_flops; }
+  // Share of the peak that a product reaches whose smallest dimension is this one.
+  double product_share(double smallest) const;
 };
 
 // Throws Error at file:line:column: unknown keys, wrong types, figures that cannot be.

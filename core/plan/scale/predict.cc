@@ -57,6 +57,7 @@ class Builder {
       out_.traffic.push_back(traffic);
     }
     for (auto& [name, seconds] : out_.classes) seconds /= n;
+    out_.update /= n;
     for (size_t i = 0; i < axes_.size(); ++i) {
       AxisTime time{axes_[i], 0, 0};
       for (const SimTimes& times : out_.timeline.coordinates) {
@@ -137,8 +138,10 @@ class Builder {
     for (const Step& step : segment.steps) {
       if (step.last_only && !last) continue;
       if (step.comm == Step::kNoComm) {
-        if (const double seconds = cost_.seconds(step); seconds > 0)
+        if (const double seconds = cost_.seconds(step); seconds > 0) {
           out_.classes[cost_.op_class(step)] += uses * seconds;
+          if (&segment == &p.plan.tail) out_.update += uses * seconds;
+        }
         continue;
       }
       const Message& message = step.first.message;

@@ -63,6 +63,7 @@ struct Prediction {
 
   double seconds = 0;            // of a step
   double computed = 0, idle = 0; // mean of the coordinates; idle: waited for others, the bubble
+  double update = 0;             // of what is computed: after the micro-batches, once a step, mean
   // Share that the schedule alone leaves idle: all stages alike, no messages, neither head nor tail.
   double schedule_bubble = 0;
   std::map<std::string, double> classes; // seconds of what is computed by class of op, mean

@@ -97,6 +97,7 @@ std::string report_table(const Prediction& p) {
   text += "\nwhere the time of a step goes, mean of the stages' ranks\n";
   text += share_line("computing", p.computed, p.seconds);
   for (const auto& [name, seconds] : p.classes) text += share_line(("  " + name).c_str(), seconds, p.seconds);
+  text += share_line("  of it the update", p.update, p.seconds);
   text += share_line("bubble", p.idle, p.seconds,
                      p.schedule_bubble > 0 ? format("waiting for other stages; the schedule alone, with equal stages, "
                                                     "leaves %.1f %%",
@@ -136,6 +137,7 @@ std::string report_json(const Prediction& p) {
   json["fits"] = p.fits();
   json["seconds"]["computed"] = p.computed;
   json["seconds"]["bubble"] = p.idle;
+  json["seconds"]["update"] = p.update;
   json["seconds"]["by_class"] = p.classes;
   json["axes"] = nlohmann::json::array();
   for (const AxisTime& axis : p.axes)

@@ -32,6 +32,11 @@ std::string StepCost::op_class(const Step& step) const {
   return smallest < static_cast<double>(machine_.skinny_below) ? "matmul_skinny" : "matmul";
 }
 
+double StepCost::share(const Step& step, const std::string& of) const {
+  if (!of.starts_with("matmul")) return machine_.efficiency.at(of);
+  return machine_.product_share(smallest_dimension(graph_, graph_.node(step.node), step.cost.flops));
+}
+
 bool StepCost::in_bf16(const Step& step) const {
   const Node& node = graph_.node(step.node);
   return !node.inputs.empty() && graph_.value(node.inputs[0]).type.dtype == KM_BF16;
@@ -49,7 +54,7 @@ double StepCost::seconds(const Step& step) const {
   if (of == "elementwise")
     arithmetic = step.cost.flops / machine_.f32_flops;
   else
-    arithmetic = step.cost.flops / (machine_.flops(in_bf16(step)) * machine_.efficiency.at(of));
+    arithmetic = step.cost.flops / (machine_.flops(in_bf16(step)) * share(step, of));
   return std::max(arithmetic, step.cost.bytes / memory) + machine_.step_overhead;
 }
 

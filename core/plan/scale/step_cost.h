@@ -18,6 +18,8 @@ class StepCost {
   std::string op_class(const Step& step) const;
 
  private:
+  // Of the peak, that a step of class `of` reaches.
+  double share(const Step& step, const std::string& of) const;
   bool in_bf16(const Step& step) const;
   const Machine& machine_;
   const Graph& graph_;
