@@ -27,6 +27,7 @@ struct Loop {
   std::string name = "none";
   void (*body)(long loops) = nullptr;
   double operations = 0;
+  int lanes = 0;
 };
 
 constexpr long kLoops = 20'000'000;
@@ -59,12 +60,12 @@ KM_LOOP(fma_avx2, "vfmadd231ps", "ymm")
 KM_LOOP(dot_bf16, "vdpbf16ps", "zmm")
 
 Loop f32_loop() {
-  if (__builtin_cpu_supports("avx512f")) return {"AVX-512", fma_avx512, 12 * 16 * 2};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {"AVX2", fma_avx2, 12 * 8 * 2};
+  if (__builtin_cpu_supports("avx512f")) return {"AVX-512", fma_avx512, 12 * 16 * 2, 16};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {"AVX2", fma_avx2, 12 * 8 * 2, 8};
   return {};
 }
 Loop bf16_loop() {
-  if (__builtin_cpu_supports("avx512bf16")) return {"AVX512-BF16", dot_bf16, 12 * 32 * 2};
+  if (__builtin_cpu_supports("avx512bf16")) return {"AVX512-BF16", dot_bf16, 12 * 32 * 2, 0};
   return {};
 }
 
@@ -97,12 +98,19 @@ long sve_bytes() {
   return bytes;
 }
 
+#define KM_ADD(n) "add %1, %1, #1\n"
+void additions(long loops) {
+  long sum = 0;
+  asm volatile("1:\n" KM_TWENTY(KM_ADD) "subs %0, %0, #1\n b.ne 1b\n" : "+r"(loops), "+r"(sum)::"cc");
+}
+
 constexpr unsigned long kHasSve = 1ul << 22; // HWCAP_SVE
 
 Loop f32_loop() {
-  if ((getauxval(AT_HWCAP) & kHasSve) == 0) return {"NEON", fma_neon, 20 * 4 * 2};
+  if ((getauxval(AT_HWCAP) & kHasSve) == 0) return {"NEON", fma_neon, 20 * 4 * 2, 4};
   const long bytes = sve_bytes();
-  return {"SVE " + std::to_string(bytes * 8), fma_sve, static_cast<double>(20 * bytes / 4 * 2)};
+  return {"SVE " + std::to_string(bytes * 8), fma_sve, static_cast<double>(20 * bytes / 4 * 2),
+          static_cast<int>(bytes / 4)};
 }
 Loop bf16_loop() { return {}; }
 
@@ -147,6 +155,17 @@ __attribute__((noinline)) void triad(float* a, const float* b, const float* c, s
 }
 
 } // namespace
+
+int f32_lanes() { return f32_loop().lanes; }
+
+double clock_hertz([[maybe_unused]] int core) {
+#if defined(__aarch64__)
+  constexpr long kAdditions = 10'000'000;
+  return 20.0 * kAdditions / best_seconds({core}, [](size_t) { additions(kAdditions); });
+#else
+  return 0;
+#endif
+}
 
 std::string peak_instructions() { return f32_loop().name; }
 double f32_peak(const std::vector<int>& cores) { return peak(f32_loop(), cores); }

@@ -11,6 +11,13 @@ namespace kumiki {
 // the processor's, and then f32_peak gives 0. [any]
 std::string peak_instructions();
 
+// f32 numbers in a vector of that loop; 0 where there is none. [any]
+int f32_lanes();
+
+// Cycles a second of a core that computes, from additions that wait for one another, one a cycle. 0 on processors other
+// than aarch64, where more than one such addition may be done in a cycle. About 0.1 s. [any]
+double clock_hertz(int core);
+
 // f32 operations a second, a multiply-add counted as two, of all `cores` together. About 0.2 s. [any]
 double f32_peak(const std::vector<int>& cores);
 

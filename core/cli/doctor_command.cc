@@ -15,6 +15,7 @@
 #include "core/base/cores.h"
 #include "core/base/error.h"
 #include "core/base/peak.h"
+#include "core/cli/doctor_conditions.h"
 #include "core/graph/graph.h"
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
@@ -25,7 +26,7 @@
 namespace kumiki {
 namespace {
 
-void row(const std::string& name, const std::string& value) { std::printf("%-18s %s\n", name.c_str(), value.c_str()); }
+void row(const std::string& name, const std::string& value) { doctor_row(name, value); }
 
 std::string first_line(const std::string& path) {
   std::ifstream in(path);
@@ -183,12 +184,10 @@ std::string machine_file(size_t cores, double f32_flops, double bf16_flops, doub
 void measure(const std::string& output) {
   const std::vector<int>& cores = process_cores();
   const std::string all = cores.size() == 1 ? "" : ", " + std::to_string(cores.size()) + " cores";
-  const double one = f32_peak({cores.front()}), f32 = f32_peak(cores), bf16 = bf16_peak(cores);
+  const double f32 = measure_speed().groups.back().flops, bf16 = bf16_peak(cores);
   if (f32 <= 0)
     throw Error("doctor --measure", "no loop of multiply-adds for this processor is known",
                 "write the machine file by hand");
-  row("f32 peak", giga(one, "GFLOP/s") + " one core" + (all.empty() ? "" : ", " + giga(f32, "GFLOP/s") + all) + " (" +
-                      peak_instructions() + ", multiply-adds in registers)");
   row("bf16 peak", bf16 > 0 ? giga(bf16, "GFLOP/s") + all : "no vector products of bf16 that are known here");
   const double memory = memory_peak(cores);
   row("memory bandwidth", giga(memory, "GB/s") + all + " (triad)");
@@ -219,6 +218,7 @@ void add_doctor_command(CLI::App& app) {
     show_environment();
     show_build();
     show_kernels();
+    show_conditions();
     if (arguments->measure) measure(arguments->output);
   });
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The tools keep their promises: each says at its head what it does, with an example, and answers --help; manual pages become
-readable text; a curve is drawn from a metrics file, also from one whose last line is half written."""
+readable text; the planner's rates for Fugaku are those of the kernels' report; a curve is drawn from a metrics file, also from one whose last line is half written."""
 import importlib.machinery
 import importlib.util
 import json
@@ -38,6 +38,28 @@ class EveryTool(unittest.TestCase):
                 told = subprocess.run([os.path.join(TOOLS, tool), "--help"], capture_output=True, text=True, timeout=60)
                 self.assertEqual(told.returncode, 0, told.stderr)
                 self.assertGreater(len(told.stdout), 40)
+
+
+class MachineRates(unittest.TestCase):
+    def test_fugaku_has_the_rates_of_the_kernels_report_and_no_others(self):
+        model = os.path.join(TOOLS, "a64fx_model")
+        told = subprocess.run([model, "--check"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(told.returncode, 0, told.stderr)
+        sys.path.insert(0, TOOLS)
+        from a64fx import rates
+        machine, report = (os.path.join(ROOT, name) for name in ("configs/machines/fugaku.toml", "bench/a64fx.md"))
+        with open(machine, encoding="utf-8") as opened:
+            text = opened.read()
+        changes = [("\nmatmul = 0.", "\nmatmul = 0.1"), ("512 = 0.", "512 = 0.1"), ("\nattention = ", "\n# attention = "),
+                   ("\nskinny_below = 256", "\nskinny_below = 200")]
+        for old, new in changes:
+            with self.subTest(change=new), tempfile.TemporaryDirectory() as folder:
+                self.assertIn(old, text)
+                other = os.path.join(folder, "machine.toml")
+                with open(other, "w", encoding="utf-8") as out:
+                    out.write(text.replace(old, new))
+                with self.assertRaises(SystemExit):
+                    rates.check(other, report)
 
 
 class ManualPages(unittest.TestCase):

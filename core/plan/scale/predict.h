@@ -74,6 +74,8 @@ struct Prediction {
   bool fits() const { return memory_bytes == 0 || static_cast<double>(largest_memory()) <= memory_bytes; }
   double flops_per_second() const; // of the model, a rank
   double share_of_peak() const { return flops_per_second() / peak; }
+  // Where attention is counted as its mask leaves it, as rates of kernels are.
+  double share_of_peak_causal() const { return share_of_peak() * run.flops.causal / run.flops.full; }
   double tokens_per_step() const;
   double days() const; // for run.tokens
   double bubble() const { return idle / seconds; }

@@ -131,6 +131,7 @@ std::string report_json(const Prediction& p) {
   json["seconds_per_step"] = p.seconds;
   json["flops_per_second"] = p.flops_per_second();
   json["share_of_peak"] = p.share_of_peak();
+  json["share_of_peak_causal"] = p.share_of_peak_causal();
   json["bubble"] = p.bubble();
   json["schedule_bubble"] = p.schedule_bubble;
   if (run.tokens > 0) json["days"] = p.days();

@@ -1,0 +1,1 @@
+"""What tools/a64fx_model is made of."""

@@ -1,0 +1,245 @@
+"""From the cycles of small problems to the time of whole ops on the cores that one rank has.
+
+The problem that is counted is small in those sizes in which the work only repeats (rows, columns, heads) and whole in the
+others (k, tokens of attention); each function's cycles grow with the sizes that it loops over. Beside the cycles of a
+core stand the bytes that have to move, by the blocking. The largest of the times is the op's time. Flows in: shapes.
+Flows out: Time.
+"""
+import re
+import sys
+from collections import defaultdict
+
+from a64fx.counts import Measured, is_fma
+
+# A64FX at 2.2 GHz, one memory group: Fujitsu, A64FX Microarchitecture Manual 1.8.1.
+HERTZ = 2.2e9
+GROUP_CORES = 12
+PEAK_CORE = HERTZ * 2 * 16 * 2  # two pipes, 16 lanes, multiply and add
+GROUP_PEAK = PEAK_CORE * GROUP_CORES
+HBM_READ, HBM_WRITE = 256e9, 128e9  # bytes a second of a memory group
+L2_TO_L1 = 512 * HERTZ  # bytes a second of a memory group, 64 bytes a cycle and core
+TILE, K_BLOCK, FEW_PANELS, PANEL = 8, 256, 8, 48  # as plugins/kernels/sve/gemm has them
+PARTS_WANTED, SHORTEST_PART = 36, 256  # as plugins/kernels/sve/attention/ops.cc has them
+
+
+class Time:
+    """Seconds of one op on a rank's cores, what bounds it, the FLOPs and the bytes that it is credited with."""
+
+    def __init__(self, name, kind, flops, phases, detail="", bytes_=0.0, smallest=0):
+        self.name, self.kind, self.flops, self.phases, self.detail = name, kind, flops, phases, detail
+        self.bytes, self.smallest = bytes_, smallest
+        self.seconds = sum(max(phase.values()) for phase in phases)
+
+    def times(self, n, name=None):
+        scaled = [{k: v * n for k, v in phase.items()} for phase in self.phases]
+        return Time(name or self.name, self.kind, self.flops * n, scaled, self.detail, self.bytes * n, self.smallest)
+
+    def plus(self, other):
+        return Time(self.name, self.kind, self.flops + other.flops, self.phases + other.phases, self.detail,
+                    self.bytes + other.bytes, self.smallest)
+
+    def bound(self):
+        share = defaultdict(float)
+        for phase in self.phases:
+            share[max(phase, key=phase.get)] += max(phase.values())
+        return max(share, key=share.get)
+
+
+def ceil_div(a, b):
+    return -(-a // b)
+
+
+def panel_vectors(n):
+    """Vectors of each panel, as panel_begin of gemm.cc cuts them: 3, 3, ..., and 2 + 2 rather than 3 + 1 at the end."""
+    vectors = ceil_div(n, 16)
+    full, rest = divmod(vectors, 3)
+    if rest == 0:
+        return {3: full}
+    if rest == 1 and full > 0:
+        return {3: full - 1, 2: 2} if full > 1 else {2: 2}
+    return {3: full, rest: 1} if full else {rest: 1}
+
+
+def busiest(weights, cores):
+    """Work of the core that has most, where each piece goes to the core that is free first."""
+    loads = [0.0] * cores
+    for w in weights:
+        loads[loads.index(min(loads))] += w
+    return max(loads)
+
+
+class NoCount:
+    """Stands for Measured where it only matters which problems are asked for."""
+
+    @staticmethod
+    def of(_):
+        return 1.0
+
+
+class Model:
+    """Ops on `cores` cores: those of a memory group, or of several that share a rank."""
+
+    def __init__(self, tools, cores=GROUP_CORES, seen=None, wanted=None):
+        self.tools, self.cores = tools, cores
+        groups = cores / GROUP_CORES
+        self.peak, self.hz = PEAK_CORE * cores, HERTZ * cores
+        self.read, self.write, self.l2 = HBM_READ * groups, HBM_WRITE * groups, L2_TO_L1 * groups
+        self.seen = {} if seen is None else seen
+        self.wanted = wanted  # a set: problems are put there, none is run
+
+    def with_cores(self, cores):
+        return Model(self.tools, cores, self.seen, self.wanted)
+
+    def measure(self, line, packed=False):
+        if self.wanted is not None:
+            self.wanted.add((line, packed))
+            return NoCount
+        if (line, packed) not in self.seen:
+            self.seen[line, packed] = Measured(self.tools, line, packed)
+        return self.seen[line, packed]
+
+    def share(self, flops, seconds):
+        """Of the peak."""
+        return flops / seconds / self.peak if seconds else 0.0
+
+    def of_peak(self, time):
+        return self.share(time.flops, time.seconds)
+
+    def inner_loop(self):
+        """(FMA, cycles, instructions) of a round of the product's inner loop."""
+        self.measure("matmul a=64x256 b=48x256 transpose_b=1", True)
+        if self.wanted is not None:
+            return 1, 1.0, 1
+        for name, body in self.tools.program.functions.items():
+            if "sve_tile<8, 3, true>" not in name:
+                continue
+            _, loops = self.tools.program.blocks(body)
+            for first, last in loops:
+                code = body[first : last + 1]
+                fma = sum(is_fma(m) for _, m, _ in code)
+                if fma >= 24:
+                    return fma, self.tools.costs[(name, first), len(code)], len(code)
+        sys.exit("a64fx_model: the product's inner loop was not found")
+
+    # ---- products ----------------------------------------------------------------------------------------------------
+
+    def best_rows(self, m, panels):
+        """As plugins/kernels/sve/gemm/product.cc chooses."""
+        whole = ceil_div(m, TILE) * TILE
+
+        def time(rows):
+            return ceil_div(ceil_div(m, rows) * panels, self.cores) * (min(rows, whole) + TILE)
+
+        return min((512, 384, 256, 192, 128, 96, 64, 32), key=time)
+
+    def best_narrow_rows(self, m):
+        """As product.cc chooses where a task does all columns."""
+        return min(range(128, 31, -TILE), key=lambda rows: ceil_div(ceil_div(m, rows), self.cores) * (rows + TILE))
+
+    def product(self, name, m, n, k, weights, transpose_a=False, accumulate=False, activation="", a_stands=False):
+        """c [m, n] += a b. weights: b was packed before; else it is packed from [k, n]. transpose_a: a is [k, m]."""
+        more = " accumulate=1" if accumulate else ""
+        tile = {}
+        for vectors in panel_vectors(n):
+            if activation:
+                line = f"matmul_bias a=64x{k} b={16 * vectors}x{k} transpose_b=1 activation={activation}"
+            else:
+                line = f"matmul a=64x{k} b={16 * vectors}x{k} transpose_b=1{more}"
+            # Cycles of a panel of so many vectors for each row.
+            tile[vectors] = self.measure(line, True).of(r"sve_tile|sve::multiply\(|sve::finish") / 64
+        pack = self.measure(f"matmul a={k}x64 b={k}x48 transpose_a=1" if transpose_a else f"matmul a=64x{k} b={k}x48")
+        pack_a = pack.of("pack_left|pack_whole_left") / 64 * m
+        pack_b = pack.of("pack_right") / 48 * n
+
+        panels = panel_vectors(n)
+        count = sum(panels.values())
+        average = sum(tile[v] * number for v, number in panels.items()) / count
+        moved_a, moved_b, moved_c = 4 * m * k, 4 * k * n, 4 * m * n
+        phases = []
+        if not weights:
+            phases.append({"packing": pack_b / self.hz, "HBM": moved_b / self.read + moved_b / self.write})
+        if count <= FEW_PANELS:
+            # A task does some rows whole and packs them itself, a block of k at a time, out of HBM into its L2.
+            rows = self.best_narrow_rows(m)
+            row_blocks = ceil_div(m, rows)
+            rounds = ceil_div(row_blocks, self.cores)
+            core = rounds * min(rows, m) * (count * average + pack_a / m) / HERTZ
+            rounds *= count
+        else:
+            rows = self.best_rows(m, count)
+            row_blocks = ceil_div(m, rows)
+            rounds = ceil_div(row_blocks * count, self.cores)
+            core = rounds * min(rows, m) * average / HERTZ
+            if not a_stands:
+                phases.append({"packing": pack_a / self.hz, "HBM": moved_a / self.read + moved_a / self.write})
+        k_blocks = ceil_div(k, K_BLOCK)
+        phases.append(
+            {
+                "FMA": core,
+                "L2": (count * moved_a + row_blocks * moved_b + (2 * k_blocks - 1) * moved_c) / self.l2,
+                "HBM": (row_blocks * moved_b + moved_a + accumulate * moved_c) / self.read
+                + (2 if activation else 1) * moved_c / self.write,
+            }
+        )
+        tiles = 2 * m * n * k / self.peak / (m * count * average / self.hz)
+        lost = f"tiles {100 * tiles:.0f} %, rounds {100 * row_blocks * count / self.cores / rounds:.0f} %"
+        return Time(name, "matmul", 2 * m * n * k, phases, lost, smallest=min(m, n, k))
+
+    # ---- attention ---------------------------------------------------------------------------------------------------
+
+    def attention(self, name, tokens, heads, width, sequences=1):
+        counted = self.measure(f"attention q=1x{tokens}x{width} head_width={width}")
+        heads *= sequences
+        pieces = ceil_div(tokens, PANEL)
+        weights = [2 * piece + 1 for piece in reversed(range(pieces)) for _ in range(heads)]
+        balance = sum(weights) / self.cores / busiest(weights, self.cores)
+        moved = 4 * tokens * heads * width
+        phases = [
+            {
+                "core": heads * counted.of("kumiki::sve") / self.hz / balance,
+                "HBM": 5 * moved / self.read + 3 * moved / self.write,
+            }
+        ]
+        return Time(name, "attention", 2 * tokens * tokens * width * heads, phases, f"balance {100 * balance:.0f} %")
+
+    def attention_backward(self, name, tokens, heads, width, sequences=1):
+        counted = self.measure(f"attention_backward q=1x{tokens}x{width} head_width={width}")
+        heads *= sequences
+        # As attention/ops.cc cuts it; the parts in their order, each to the core that is free first.
+        parts = max(1, min(PARTS_WANTED // heads, max(1, tokens // SHORTEST_PART)))
+        weights = [2 * (parts - p) - 1 for p in range(parts) for _ in range(heads)]
+        balance = sum(weights) / self.cores / busiest(weights, self.cores)
+        moved = 4 * tokens * heads * width
+        parts_of_dq = moved * (parts - 1) / 2
+        phases = [
+            {
+                "core": heads * counted.of("kumiki::sve") / self.hz / balance,
+                "HBM": (9 * moved + parts_of_dq) / self.read + (6 * moved + parts_of_dq) / self.write,
+            }
+        ]
+        detail = f"balance {100 * balance:.0f} %"
+        return Time(name, "attention_backward", 5 * tokens * tokens * width * heads, phases, detail)
+
+    # ---- all else ----------------------------------------------------------------------------------------------------
+
+    def stream(self, name, line, sample, elements, read, write):
+        """An op bound by memory: `sample` elements were measured, bytes are for each element."""
+        cycles = self.measure(line).of("kumiki::sve") / sample * elements
+        hbm = elements * (read / self.read + write / self.write)
+        core = cycles / self.hz
+        detail = f"{100 * min(1, hbm / core):.0f} % of the bandwidth"
+        return Time(name, "elementwise", 0, [{"core": core, "HBM": hbm}], detail, bytes_=elements * (read + write))
+
+    def projection(self, name, tokens, words, h):
+        """The head with its loss and both gradients in one op (loss/projection.cc): 96 words a task, slices of 1,024
+        tokens. Counted on 480 words and 240 tokens, which are its blocks; balance by tasks of the vocabulary."""
+        rows, sample = 240, 480
+        cycles = self.measure(f"projection_cross_entropy_train x={rows}x{h} w={sample}x{h}").of("kumiki::sve")
+        tasks = ceil_div(words, 96)
+        balance = tasks / self.cores / ceil_div(tasks, self.cores)
+        core = cycles / (rows * sample) * tokens * words / self.hz / balance
+        logits, w, x, slices = 4 * tokens * words, 4 * words * h, 4 * tokens * h, ceil_div(tokens, 1024)
+        # Logits are written, read for the sums, read and written as their gradient, read for d_x.
+        hbm = (3 * logits + 4 * slices * w + 4 * x) / self.read + (2 * logits + (slices + 1) * w + 3 * x) / self.write
+        return Time(name, "projection", 6 * tokens * words * h, [{"core": core, "HBM": hbm}],
+                    f"balance {100 * balance:.0f} %")
