@@ -181,16 +181,17 @@ void Planner::store_values() {
 // The storage of an input that dies here and that output `output` may take over, or kNone.
 size_t Planner::reusable(const Item& item, size_t output, bool slot) const {
   const Node& node = *item.node;
-  uint32_t mask = 0;
+  uint32_t mask = 0; // of the first 32 inputs; an all_reduce may have more
+  size_t always = kNone;
   if (item.role == Item::Role::kKernel) {
-    const size_t addend = addend_index(node, output);
     mask = item.choice.support.in_place[output];
-    if (addend != kNone) mask |= 1u << addend;
+    always = addend_index(node, output);
   } else if (node.op == "all_reduce") {
-    mask = 1u << output;
+    always = output;
   }
   for (size_t i = 0; i < node.inputs.size(); ++i) {
-    if (!(mask >> i & 1) || !storage_of_.count(node.inputs[i])) continue;
+    const bool may = i == always || (i < 32 && (mask >> i & 1));
+    if (!may || !storage_of_.count(node.inputs[i])) continue;
     const size_t s = storage_of_.at(node.inputs[i]);
     const Storage& storage = storages_[s];
     const bool sum = item.last_only && storage.pinned && node.op == "all_reduce"; // the accumulator, summed over ranks

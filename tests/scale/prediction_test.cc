@@ -70,6 +70,13 @@ TEST_CASE("interleaved and zero_bubble leave less idle") {
   }
 }
 
+TEST_CASE("a sum of more tensors than a word has bits is planned as the others are") {
+  // Norms and biases of 8 layers: one all_reduce of more than 32 tensors (found by the undefined-behaviour sanitizer).
+  const Prediction p = plan(quiet(), 2, {"parallel.tensor.degree=2", "parallel.tensor.sequence=true"});
+  CHECK(p.seconds > 0);
+  CHECK(p.fits());
+}
+
 TEST_CASE("more bandwidth, and faster arithmetic, are never slower") {
   const std::vector<std::string> layout = {"parallel.tensor.degree=2", "parallel.pipeline.degree=2",
                                            "parallel.data.degree=2", "parallel.data.zero=1"};
