@@ -1,5 +1,6 @@
-// What `kumiki doctor` makes of what it found: sentences about what keeps this process from the machine's speed. In: figures
-// and texts of the system, so that tests can plant them. Out: one sentence a problem, each with a remedy. Floor: cli.
+// What `kumiki doctor` makes of what it found: sentences about what keeps this process from the machine's speed. In:
+// figures and texts of the system, so that tests can plant them. Out: a sentence for each problem, with a remedy. Floor:
+// cli.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The tools keep their promises: each says at its head what it does, with an example, and answers --help; manual pages become
-readable text; the planner's rates for Fugaku are those of the kernels' report; a curve is drawn from a metrics file, also from one whose last line is half written."""
+"""The tools keep their promises: each says at its head what it does, with an example, and answers --help; manual pages
+become readable text; the planner's rates for Fugaku are those of the kernels' report; a curve is drawn from a metrics
+file, also from one whose last line is half written."""
 import importlib.machinery
 import importlib.util
 import json
@@ -50,8 +51,8 @@ class MachineRates(unittest.TestCase):
         machine, report = (os.path.join(ROOT, name) for name in ("configs/machines/fugaku.toml", "bench/a64fx.md"))
         with open(machine, encoding="utf-8") as opened:
             text = opened.read()
-        changes = [("\nmatmul = 0.", "\nmatmul = 0.1"), ("512 = 0.", "512 = 0.1"), ("\nattention = ", "\n# attention = "),
-                   ("\nskinny_below = 256", "\nskinny_below = 200")]
+        changes = [("\nmatmul = 0.", "\nmatmul = 0.1"), ("512 = 0.", "512 = 0.1"),
+                   ("\nattention = ", "\n# attention = "), ("\nskinny_below = 256", "\nskinny_below = 200")]
         for old, new in changes:
             with self.subTest(change=new), tempfile.TemporaryDirectory() as folder:
                 self.assertIn(old, text)

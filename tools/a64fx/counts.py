@@ -1,8 +1,8 @@
 """From a small problem to cycles: what `sve` executes under qemu, block by block, and how long each block takes.
 
 A plugin of ours counts how often each block of instructions ran (tests/sve/block_counts.c); llvm-mca (16 or later,
--mcpu=a64fx) says how many cycles each takes, loops in their steady state. Flows in: a line of tests/ops/problem.h. Flows
-out: Measured, cycles by function.
+-mcpu=a64fx) says how many cycles each takes, loops in their steady state. Flows in: a line of tests/ops/problem.h.
+Flows out: Measured, cycles by function.
 """
 import concurrent.futures
 import hashlib

@@ -1,8 +1,8 @@
 """From the cycles of small problems to the time of whole ops on the cores that one rank has.
 
-The problem that is counted is small in those sizes in which the work only repeats (rows, columns, heads) and whole in the
-others (k, tokens of attention); each function's cycles grow with the sizes that it loops over. Beside the cycles of a
-core stand the bytes that have to move, by the blocking. The largest of the times is the op's time. Flows in: shapes.
+The problem that is counted is small in those sizes in which the work only repeats (rows, columns, heads) and whole in
+the others (k, tokens of attention); each function's cycles grow with the sizes that it loops over. Beside the cycles of
+a core stand the bytes that have to move, by the blocking. The largest of the times is the op's time. Flows in: shapes.
 Flows out: Time.
 """
 import re

@@ -1,6 +1,6 @@
 """The planner's rates, from the ops of the seven models: a table in the report, and `[efficiency]` of a machine file.
 
-A class of ops reaches the FLOPs (elementwise: bytes) of all its ops by the seconds of all, each op as heavy as any other.
+A class of ops reaches what its ops reach together, each op as heavy as any other: the harmonic mean of their shares.
 Flows in: Model and ranks. Flows out: Rate by key; text of the machine file; what differs between file and report.
 """
 import re

@@ -1,4 +1,4 @@
-"""The report bench/a64fx.md: products, layers, whole ranks, rates. Flows in: Model, ranks. Flows out: lines of Markdown."""
+"""The report bench/a64fx.md: products, layers, whole ranks, rates. Flows in: Model, ranks. Flows out: Markdown."""
 from a64fx import rates as planner
 from a64fx.counts import LOOP_EXIT
 from a64fx.kernels import GROUP_CORES, GROUP_PEAK, HBM_READ, HBM_WRITE, HERTZ
@@ -218,7 +218,7 @@ def rate_lines(found):
         "## Rates for the planner",
         "",
         "What configs/machines/fugaku.toml takes, written by the same command and compared by `tools/a64fx_model --check`."
-        " A class is as fast as the mean of its ops, each as heavy as any other.",
+        " A class is as fast as its ops together, each as heavy as any other.",
         "",
         *planner.table(found),
     ]

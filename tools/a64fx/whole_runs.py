@@ -49,9 +49,7 @@ class Planner:
     def plan(self, name, machine, sets=()):
         """The command at the head of the configuration, on a machine file. None where it does not fit."""
         path = f"{ROOT}/configs/fugaku/{name}.toml"
-        with open(path, encoding="utf-8") as file:
-            options = re.search(r"--machine fugaku( .*)", file.read()).group(1).split()
-        command = [self.program, "plan", path, "--machine", machine, *options, "--json"]
+        command = [self.program, "plan", path, "--machine", machine, *options_of(name), "--json"]
         for value in sets:
             command += ["--set", value]
         done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
@@ -76,7 +74,25 @@ def faster_network(machine, times):
     return before + "[[network]]" + last
 
 
+def options_of(name):
+    """What stands behind the machine's name in the command at the head of a configuration."""
+    with open(f"{ROOT}/configs/fugaku/{name}.toml", encoding="utf-8") as file:
+        return re.search(r"--machine fugaku( .*)", file.read()).group(1).split()
+
+
+def put_table(page, table):
+    """Puts the table of plans into a page, in place of the one under the mark."""
+    with open(page, encoding="utf-8") as file:
+        text = file.read()
+    new, times = re.subn(r"(<!-- a64fx_model: plans -->\n\n)(?:\|.*\n)*", lambda m: m.group(1) + "\n".join(table) + "\n", text)
+    if times != 1:
+        sys.exit(f"a64fx_model: {page} has no line <!-- a64fx_model: plans -->")
+    with open(page, "w", encoding="utf-8") as file:
+        file.write(new)
+
+
 def lines(program, machine, rates):
+    """(the report's section, the table for docs/fugaku.md)"""
     planner_ = Planner(program)
     best = max(next(r for r in rates if r.key == "matmul").shares)
     scale = PUBLISHED / best
@@ -96,10 +112,16 @@ def lines(program, machine, rates):
             "| model | layout | rates | s a step | % of peak | computing | bubble | tensor | context | pipeline | data |",
             "| --- " * 11 + "|",
         ]
+        table = ["| file, nodes | layout | allowed: s a step | % of peak (causal) | published: s a step | % of peak (causal) |",
+                 "| --- " * 6 + "|"]
         for name in CONFIGS:
+            short = []
             for title, file in (("allowed", machine), ("published", published)):
                 plan = planner_.plan(name, file)
                 say.append(f"| {name} | {plan['layout']} | {title} | {cells(plan)} |")
+                short += cells(plan).split(" | ")[:2]
+            where = f"`{name}.toml`, {int(options_of(name)[1]):,}" + (", one rank a node" if "1" in options_of(name) else "")
+            table.append(f"| {where} | {plan['layout']} | " + " | ".join(short) + " |")
         say += [
             "",
             "What would bring 13B on 13,824 nodes to 50 % (\"allowed\"; a layout that does not fit into 7 GB a memory group"
@@ -116,4 +138,4 @@ def lines(program, machine, rates):
                     out.write(faster_network(machine, times))
             plan = planner_.plan(name, file, sets)
             say.append(f"| {name} | {title}{'' if plan['fits'] else ' (does not fit)'} | {cells(plan)} |")
-    return say + [""]
+    return say + [""], table
