@@ -84,7 +84,8 @@ def put_table(page, table):
     """Puts the table of plans into a page, in place of the one under the mark."""
     with open(page, encoding="utf-8") as file:
         text = file.read()
-    new, times = re.subn(r"(<!-- a64fx_model: plans -->\n\n)(?:\|.*\n)*", lambda m: m.group(1) + "\n".join(table) + "\n", text)
+    rows = "\n".join(table) + "\n"
+    new, times = re.subn(r"(<!-- a64fx_model: plans -->\n\n)(?:\|.*\n)*", lambda m: m.group(1) + rows, text)
     if times != 1:
         sys.exit(f"a64fx_model: {page} has no line <!-- a64fx_model: plans -->")
     with open(page, "w", encoding="utf-8") as file:
@@ -112,16 +113,16 @@ def lines(program, machine, rates):
             "| model | layout | rates | s a step | % of peak | computing | bubble | tensor | context | pipeline | data |",
             "| --- " * 11 + "|",
         ]
-        table = ["| file, nodes | layout | allowed: s a step | % of peak (causal) | published: s a step | % of peak (causal) |",
-                 "| --- " * 6 + "|"]
+        table = ["| file, nodes | layout | allowed: s a step | % of peak (causal) | published: s a step |"
+                 " % of peak (causal) |", "| --- " * 6 + "|"]
         for name in CONFIGS:
             short = []
             for title, file in (("allowed", machine), ("published", published)):
                 plan = planner_.plan(name, file)
                 say.append(f"| {name} | {plan['layout']} | {title} | {cells(plan)} |")
                 short += cells(plan).split(" | ")[:2]
-            where = f"`{name}.toml`, {int(options_of(name)[1]):,}" + (", one rank a node" if "1" in options_of(name) else "")
-            table.append(f"| {where} | {plan['layout']} | " + " | ".join(short) + " |")
+            nodes = f"{int(options_of(name)[1]):,}" + (", one rank a node" if "1" in options_of(name) else "")
+            table.append(f"| `{name}.toml`, {nodes} | {plan['layout']} | " + " | ".join(short) + " |")
         say += [
             "",
             "What would bring 13B on 13,824 nodes to 50 % (\"allowed\"; a layout that does not fit into 7 GB a memory group"
