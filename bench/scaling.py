@@ -65,7 +65,8 @@ def svg(rows, title):
         x, y = left + 6 + width * n, float(top + height)
         for color, share in zip(COLORS, shares):
             y -= share * height
-            parts.append(f'<rect x="{x}" y="{y:.2f}" width="{width - 20}" height="{share * height:.2f}" fill="{color}"/>')
+            parts.append(f'<rect x="{x}" y="{y:.2f}" width="{width - 20}" height="{share * height:.2f}" '
+                         f'fill="{color}"/>')
         parts.append(f'<text x="{x}" y="{top + height + 20}">{nodes:,} nodes</text>'
                      f'<text x="{x}" y="{top + height + 38}">eff. {efficiency:.1f} %</text>')
     # Efficiency as a line on the same scale, and the aim.
@@ -73,9 +74,9 @@ def svg(rows, title):
                       for n, (_, e, _) in enumerate(rows))
     aim = top + height - AIM / 100 * height
     parts.append(f'<polyline points="{points}" fill="none" stroke="black" stroke-width="1.5"/>'
-                 f'<line x1="{left}" x2="{whole - 14}" y1="{aim:.1f}" y2="{aim:.1f}" stroke="black" stroke-dasharray="4 3"/>'
-                 f'<text x="{whole - 18}" y="{aim - 4:.1f}" text-anchor="end">line: efficiency; dashed: the aim, '
-                 f'{AIM:.0f} %</text>')
+                 f'<line x1="{left}" x2="{whole - 14}" y1="{aim:.1f}" y2="{aim:.1f}" stroke="black" '
+                 'stroke-dasharray="4 3"/>'
+                 f'<text x="{whole - 18}" y="20" text-anchor="end">line: efficiency; dashed: the aim, {AIM:.0f} %</text>')
     return "\n".join(parts) + "\n</svg>\n"
 
 
