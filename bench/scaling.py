@@ -111,8 +111,8 @@ class Planner:
             shares = [s / step for s in shares]
             efficiency = 100 * p["flops_per_second"] / first
             rows.append((nodes, efficiency, shares))
-            lines.append(f"| {nodes} | {p['ranks']} | {step:.2f} | {100 * p['share_of_peak']:.1f} | {efficiency:.1f} % | "
-                         + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
+            lines.append(f"| {nodes} | {p['ranks']} | {step:.2f} | {100 * p['share_of_peak']:.1f} |"
+                         f" {efficiency:.1f} % | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
         if picture:
             with open(os.path.join(ROOT, picture), "w", encoding="utf-8") as out:
                 out.write(svg(rows, re.sub(r" x data \d+", " x data", f"{os.path.basename(config)}: {layout}")))

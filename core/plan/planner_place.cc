@@ -181,7 +181,7 @@ void Planner::store_values() {
 // The storage of an input that dies here and that output `output` may take over, or kNone.
 size_t Planner::reusable(const Item& item, size_t output, bool slot) const {
   const Node& node = *item.node;
-  uint32_t mask = 0; // of the first 32 inputs; an all_reduce may have more
+  uint32_t mask = 0; // of the first 32 inputs; a sum over stages may have more
   size_t always = kNone;
   if (item.role == Item::Role::kKernel) {
     mask = item.choice.support.in_place[output];

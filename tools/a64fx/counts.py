@@ -180,7 +180,8 @@ class Tools:
 
     def __init__(self, build):
         self.build = build
-        self.mca = find_mca() or sys.exit("a64fx_model: needs llvm-mca 16 or later (llvm-16); older ones model SVE wrongly")
+        self.mca = find_mca() or sys.exit(
+            "a64fx_model: needs llvm-mca 16 or later (llvm-16); older ones model SVE wrongly")
         jobs = f"-j{os.cpu_count() or 1}"
         subprocess.run(["make", "-s", jobs, "-C", f"{ROOT}/tests/sve", "model", f"OUT={build}"], check=True)
         self.program = Program(f"{build}/run_once", lambda name: "kumiki::sve::" in name)

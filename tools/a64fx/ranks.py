@@ -160,7 +160,7 @@ class Ops:
         ]
 
     def attention(self, backward):
-        """With an axis `context` the ranks share a sequence's pairs evenly; blocks of T / context tokens are counted."""
+        """With an axis `context` each of its steps has as many pairs as causal attention of T / context tokens."""
         r = self.rank
         call = self.model.attention_backward if backward else self.model.attention
         name = "attention backward" if backward else "attention"

@@ -77,14 +77,17 @@ def scaled(found, scale):
 
 def table(found):
     lines = [TABLE, "| --- | --- | --- | --- | --- |"]
-    return lines + [f"| {r.key} | {r.value():.3f} | {min(r.shares):.3f} | {max(r.shares):.3f} | {r.of} |" for r in found]
+    for r in found:
+        lines.append(f"| {r.key} | {r.value():.3f} | {min(r.shares):.3f} | {max(r.shares):.3f} | {r.of} |")
+    return lines
 
 
 def efficiency(found):
     """The text of the section."""
     value = {r.key: f"{r.value():.3f}" for r in found}
     below = ", ".join(f"{limit} = {value[f'matmul_below.{limit}']}" for limit in LIMITS)
-    return f"""{BEGIN}# Written by tools/a64fx_model: what the instructions of the component `sve`, counted under qemu, allow by llvm-mca's
+    return f"""{BEGIN}\
+# Written by tools/a64fx_model: what the instructions of the component `sve`, counted under qemu, allow by llvm-mca's
 # model of the core. bench/a64fx.md says how, and has the least and the most of each class. Nothing here was measured.
 # The best products that others measured on the chip reach 87 to 92 % of its peak.
 matmul = {value["matmul"]}

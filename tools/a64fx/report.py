@@ -50,11 +50,12 @@ def head_lines(model):
         f" HBM {HBM_READ / 1e9:.0f} GB/s read, {HBM_WRITE / 1e9:.0f} GB/s write; L2 to L1 512 bytes a cycle"
         " (A64FX Microarchitecture Manual 1.8.1).",
         "* how often each block of instructions runs, counted under `qemu-aarch64 -cpu a64fx` on one thread;",
-        "* how many cycles each block takes, `llvm-mca -mcpu=a64fx` in its steady state (it knows pipes, latencies and the"
-        " window, no caches), and not less than four instructions a cycle, two loads a cycle or one store allow;",
-        f"* {LOOP_EXIT} cycles for each time a loop is left: a guess for the mispredicted branch and the drained pipes;",
-        "* bytes by the blocking, each tensor through HBM, reading and writing one after the other (which gives STREAM's"
-        " published 208 GB/s a memory group within 8 %); loads from L2 are taken as hidden by prefetching where their"
+        "* how many cycles each block takes, `llvm-mca -mcpu=a64fx` in its steady state (it knows pipes, latencies and"
+        " the window, no caches), and not less than four instructions a cycle, two loads a cycle or one store allow;",
+        f"* {LOOP_EXIT} cycles for each time a loop is left: a guess for the mispredicted branch and the drained"
+        " pipes;",
+        "* bytes by the blocking, each tensor through HBM, reading and writing one after the other (which gives"
+        " STREAM's published 208 GB/s a memory group within 8 %); loads from L2 are taken as hidden by prefetching where their"
         " bandwidth suffices. The published best products on the chip reach 87 to 92 % of its peak: what stands above"
         " that here is what the instructions allow, not a promise.",
         "",
@@ -90,8 +91,8 @@ def product_lines(model, products, ranks):
     say.append("")
     for limit, what in ((LARGE, "1024 or more"), (SMALL, "less than 1024")):
         text = ", ".join(below[limit]) or "none"
-        say.append(f"Of {counted[limit]} products whose smallest dimension is {what}, below {100 * limit:.0f} %: {text}.")
-        say.append("")
+        say += [f"Of {counted[limit]} products whose smallest dimension is {what},"
+                f" below {100 * limit:.0f} %: {text}.", ""]
     return say
 
 
@@ -110,8 +111,8 @@ def layer_lines(model, rank, title):
     say = [
         f"## One rank's kernels of a layer: {title}",
         "",
-        f"{rank.tokens} tokens, width {rank.width}, {rank.heads} heads of {rank.head_width}, {rank.feed_forward} columns of"
-        " the MLP. Products in FLOPs 2 m n k; attention causal, backward 2.5 times forward.",
+        f"{rank.tokens} tokens, width {rank.width}, {rank.heads} heads of {rank.head_width}, {rank.feed_forward} columns"
+        " of the MLP. Products in FLOPs 2 m n k; attention causal, backward 2.5 times forward.",
         "",
         "| op | ms | % of peak | bound by | |",
         "| --- | --- | --- | --- | --- |",
@@ -187,9 +188,9 @@ def rank_lines(model, ranks):
     say = [
         "## All that one rank computes in a step",
         "",
-        "Layers of its stage, embedding, head with the loss, all micro-batches, recomputation where the configuration has it,"
-        " and the update once: of the FLOPs that belong to the model, % of the peak of the rank's cores. Messages and the"
-        " pipeline's bubble are not in it.",
+        "Layers of its stage, embedding, head with the loss, all micro-batches, recomputation where the configuration"
+        " has it, and the update once: of the FLOPs that belong to the model, % of the peak of the rank's cores."
+        " Messages and the pipeline's bubble are not in it.",
         "",
         "| model | layout | cores of a rank | stage | layers | forward and backward, s | update, ms | % of peak |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -227,8 +228,8 @@ def rate_lines(found):
     return [
         "## Rates for the planner",
         "",
-        "What configs/machines/fugaku.toml takes, written by the same command and compared by `tools/a64fx_model --check`."
-        " A class is as fast as its ops together, each as heavy as any other.",
+        "What configs/machines/fugaku.toml takes, written by the same command and compared by"
+        " `tools/a64fx_model --check`. A class is as fast as its ops together, each as heavy as any other.",
         "",
         *planner.table(found),
     ]
@@ -240,7 +241,8 @@ def report(model, bytes_per_second):
     products = all_products(model, ranks)
     lines = head_lines(model) + product_lines(model, products, ranks)
     lines += layer_lines(model, ranks["13b"], "13B, tensor 12 (configs/fugaku/13b.toml)")
-    lines += layer_lines(model, load("13b-as-run"), "13B, tensor 6 (configs/fugaku/13b-as-run.toml), on one memory group")
+    as_run = "13B, tensor 6 (configs/fugaku/13b-as-run.toml), on one memory group"
+    lines += layer_lines(model, load("13b-as-run"), as_run)
     lines += layer_lines(model, ranks["1.3b"], "1.3B, tensor 4")
     lines += rank_lines(model, ranks)
     return lines, planner.rates(model, products, ranks, bytes_per_second)

@@ -103,14 +103,15 @@ def lines(program, machine, rates):
         say = [
             "## End to end, by plan",
             "",
-            "`kumiki plan` as the head of each file in configs/fugaku has it: % of peak with attention counted whole, as"
-            " published figures do (in brackets: as its mask leaves it, as in the tables above), and of the step's time what is"
-            " computed, idle in the pipeline, and spent waiting for messages along an axis (mean of the stages). \"Allowed\":"
-            f" the rates below. \"Published\": products, attention and projection x {scale:.3f}, so that the best product"
-            f" here, {100 * best:.1f} % with its packing, reaches {100 * PUBLISHED:.0f} %, the lower end of the best that was"
-            " measured on the chip.",
+            "`kumiki plan` as the head of each file in configs/fugaku has it: % of peak with attention counted whole,"
+            " as published figures do (in brackets: as its mask leaves it, as in the tables above), and of the step's"
+            " time what is computed, idle in the pipeline, and spent waiting for messages along an axis (mean of the"
+            " stages). \"Allowed\": the rates below. \"Published\": products, attention and projection x"
+            f" {scale:.3f}, so that the best product here, {100 * best:.1f} % with its packing, reaches"
+            f" {100 * PUBLISHED:.0f} %, the lower end of the best that was measured on the chip.",
             "",
-            "| model | layout | rates | s a step | % of peak | computing | bubble | tensor | context | pipeline | data |",
+            "| model | layout | rates | s a step | % of peak | computing | bubble | tensor | context | pipeline |"
+            " data |",
             "| --- " * 11 + "|",
         ]
         table = ["| file, nodes | layout | allowed: s a step | % of peak (causal) | published: s a step |"
@@ -125,8 +126,8 @@ def lines(program, machine, rates):
             table.append(f"| `{name}.toml`, {nodes} | {plan['layout']} | " + " | ".join(short) + " |")
         say += [
             "",
-            "What would bring 13B on 13,824 nodes to 50 % (\"allowed\"; a layout that does not fit into 7 GB a memory group"
-            " is marked):",
+            "What would bring 13B on 13,824 nodes to 50 % (\"allowed\"; a layout that does not fit into 7 GB a memory"
+            " group is marked):",
             "",
             "| layout | change | s a step | % of peak | computing | bubble | tensor | context | pipeline | data |",
             "| --- " * 10 + "|",
