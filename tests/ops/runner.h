@@ -14,6 +14,7 @@ struct RunOptions {
   bool may_prepack = false;   /* offer every input for packing; it is packed if the component wants */
   int in_place_output = -1;   /* this output lies in the buffer of ... */
   int in_place_input = -1;    /* ... this input */
+  bool end_at_page = false;   /* inputs and outputs end to the byte where memory ends: not 256-byte aligned */
   int repeats = 1;            /* the outputs are of the last run, of fresh buffers each time */
 };
 

@@ -145,6 +145,8 @@ class Comparison {
     RunOptions prepack;
     prepack.may_prepack = true;
     same(many_, p, inputs, prepack, plain, "packed before");
+    prepack.end_at_page = true;
+    same(single_, p, inputs, prepack, plain, "no byte behind inputs and outputs");
   }
 
   const std::set<std::string>& taken() const { return taken_; }
