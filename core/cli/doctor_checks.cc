@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -11,29 +10,14 @@
 #include <set>
 #include <sstream>
 
+#include "core/base/format.h"
+
 namespace kumiki {
 namespace {
 
 constexpr double kFugakuHertz = 2.2e9;
 constexpr double kOnePipe = 1.5; // multiply-adds a cycle: below, one of A64FX's two pipes is off
 constexpr double kShared = 0.75; // of so many times one core's peak: below, cores are not this process's alone
-
-std::string format(const char* text, ...) __attribute__((format(printf, 1, 2)));
-std::string format(const char* text, ...) {
-  char line[512];
-  va_list arguments;
-  va_start(arguments, text);
-  std::vsnprintf(line, sizeof line, text, arguments);
-  va_end(arguments);
-  return line;
-}
-
-std::string first_line(const std::filesystem::path& path) {
-  std::ifstream in(path);
-  std::string line;
-  std::getline(in, line);
-  return line;
-}
 
 // The value of "name : value" or "name: value kB" in a line of /proc.
 bool value_of(const std::string& line, const std::string& name, std::string& value) {
@@ -53,6 +37,13 @@ std::string mebibytes(uint64_t bytes) {
 }
 
 } // namespace
+
+std::string first_line(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
 
 std::vector<int> parse_core_list(const std::string& text) {
   std::vector<int> cores;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,9 @@ struct MemoryGroup {
   std::string name; // "memory group 4"
   std::vector<int> cores;
 };
+
+// Empty where the file cannot be read. [any]
+std::string first_line(const std::filesystem::path& file);
 
 // "0-3,8" -> 0 1 2 3 8; what cannot be read ends the list. [any]
 std::vector<int> parse_core_list(const std::string& text);
@@ -61,7 +65,7 @@ std::vector<std::string> page_problems(const PageFacts& facts);
 std::vector<std::string> denormal_problems(size_t threads, size_t flushing);
 std::vector<std::string> core_problems(size_t process_cores, size_t distinct);
 
-// "2.00 of 2 multiply-adds a cycle, 2.20 GHz"; "" where the clock is not known.
+// "1.98 vectors of multiply-adds a cycle, 2.20 GHz"; "" where the clock is not known.
 std::string pipes_text(const SpeedFacts& facts);
 
 } // namespace kumiki

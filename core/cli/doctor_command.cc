@@ -2,7 +2,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <set>
@@ -14,6 +13,7 @@
 
 #include "core/base/cores.h"
 #include "core/base/error.h"
+#include "core/base/format.h"
 #include "core/base/peak.h"
 #include "core/cli/doctor_conditions.h"
 #include "core/graph/graph.h"
@@ -25,15 +25,6 @@
 
 namespace kumiki {
 namespace {
-
-void row(const std::string& name, const std::string& value) { doctor_row(name, value); }
-
-std::string first_line(const std::string& path) {
-  std::ifstream in(path);
-  std::string line;
-  std::getline(in, line);
-  return line;
-}
 
 // The value of "name : value" in a file of /proc; the first that is there.
 std::string proc_value(const std::string& path, const std::string& name) {
@@ -51,20 +42,12 @@ std::string proc_value(const std::string& path, const std::string& name) {
 
 std::string gigabytes(const std::string& kilobytes) {
   if (kilobytes.empty()) return "unknown";
-  char out[64];
-  std::snprintf(out, sizeof(out), "%.1f GiB", std::strtod(kilobytes.c_str(), nullptr) / (1024.0 * 1024.0));
-  return out;
+  return format("%.1f GiB", std::strtod(kilobytes.c_str(), nullptr) / (1024.0 * 1024.0));
 }
 
-// Each pair (package, core) is one core; its threads are further lines of it.
 size_t physical_cores() {
-  std::set<std::string> cores;
-  for (unsigned i = 0; i < 4096; ++i) {
-    const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(i) + "/topology/";
-    if (!std::filesystem::exists(folder)) break;
-    cores.insert(first_line(folder + "physical_package_id") + "/" + first_line(folder + "core_id"));
-  }
-  return cores.size();
+  const std::string system = "/sys";
+  return distinct_cores(system, parse_core_list(first_line(system + "/devices/system/cpu/online")));
 }
 
 std::string processor() {
@@ -75,14 +58,15 @@ std::string processor() {
 }
 
 void show_processor() {
-  row("processor", processor());
-  row("cores", std::to_string(physical_cores()) + " (" + std::to_string(std::thread::hardware_concurrency()) +
-                   " threads), " + std::to_string(process_cores().size()) + " for this process");
+  doctor_row("processor", processor());
+  doctor_row("cores", std::to_string(physical_cores()) + " (" + std::to_string(std::thread::hardware_concurrency()) +
+                          " threads), " + std::to_string(process_cores().size()) + " for this process");
   for (int i = 0; i < 8; ++i) {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
     const std::string size = first_line(folder + "size");
     if (size.empty()) continue;
-    row("cache L" + first_line(folder + "level"),
+    doctor_row(
+        "cache L" + first_line(folder + "level"),
         size + " " + first_line(folder + "type") + ", shared by cores " + first_line(folder + "shared_cpu_list"));
   }
   std::string flags = proc_value("/proc/cpuinfo", "flags");
@@ -96,16 +80,16 @@ void show_processor() {
   for (std::string word; words >> word;) {
     if (interesting.count(word)) found += (found.empty() ? "" : " ") + word;
   }
-  row("SIMD", found.empty() ? "none that is known here" : found);
+  doctor_row("SIMD", found.empty() ? "none that is known here" : found);
 }
 
 void show_memory() {
-  row("memory", gigabytes(proc_value("/proc/meminfo", "MemTotal")) + ", free " +
-                    gigabytes(proc_value("/proc/meminfo", "MemAvailable")));
+  doctor_row("memory", gigabytes(proc_value("/proc/meminfo", "MemTotal")) + ", free " +
+                           gigabytes(proc_value("/proc/meminfo", "MemAvailable")));
   const std::string transparent = first_line("/sys/kernel/mm/transparent_hugepage/enabled");
-  row("huge pages", "transparent: " + (transparent.empty() ? "not offered" : transparent) +
-                        "; reserved: " + proc_value("/proc/meminfo", "HugePages_Total") + " of " +
-                        proc_value("/proc/meminfo", "Hugepagesize"));
+  doctor_row("huge pages", "transparent: " + (transparent.empty() ? "not offered" : transparent) +
+                               "; reserved: " + proc_value("/proc/meminfo", "HugePages_Total") + " of " +
+                               proc_value("/proc/meminfo", "Hugepagesize"));
 }
 
 void show_environment() {
@@ -115,7 +99,7 @@ void show_environment() {
         "PMI_SIZE", "PMIX_RANK", "SLURM_NTASKS", "PJM_MPI_PROC", "CUDA_VISIBLE_DEVICES", "KUMIKI_PLUGINS"}) {
     if (const char* value = std::getenv(name)) found += (found.empty() ? "" : " ") + std::string(name) + "=" + value;
   }
-  row("environment", found.empty() ? "nothing set that matters here" : found);
+  doctor_row("environment", found.empty() ? "nothing set that matters here" : found);
 }
 
 void show_build() {
@@ -131,7 +115,7 @@ void show_build() {
 #if defined(__SANITIZE_THREAD__)
   text += ", thread sanitizer";
 #endif
-  row("build", text);
+  doctor_row("build", text);
 }
 
 void show_kernels() {
@@ -155,16 +139,15 @@ void show_kernels() {
     } catch (const Error& error) {
       result = std::string("does not open here: ") + error.what();
     }
-    row("kernels " + component->name, component->plugin->version + " " + result);
+    doctor_row("kernels " + component->name, component->plugin->version + " " + result);
   }
-  for (const std::string& refusal : registry.refusals()) row("plugin", refusal);
-  if (registry.components().empty()) row("plugins", "none found; `kumiki plugin list` says where they are looked for");
+  for (const std::string& refusal : registry.refusals()) doctor_row("plugin", refusal);
+  if (registry.components().empty())
+    doctor_row("plugins", "none found; `kumiki plugin list` says where they are looked for");
 }
 
 std::string giga(double value, const char* unit) {
-  char out[64];
-  std::snprintf(out, sizeof(out), "%.1f %s", value * 1e-9, unit);
-  return out;
+  return format("%.1f %s", value * 1e-9, unit);
 }
 
 // The machine file of docs/machines.md.
@@ -188,15 +171,15 @@ void measure(const std::string& output) {
   if (f32 <= 0)
     throw Error("doctor --measure", "no loop of multiply-adds for this processor is known",
                 "write the machine file by hand");
-  row("bf16 peak", bf16 > 0 ? giga(bf16, "GFLOP/s") + all : "no vector products of bf16 that are known here");
+  doctor_row("bf16 peak", bf16 > 0 ? giga(bf16, "GFLOP/s") + all : "no vector products of bf16 that are known here");
   const double memory = memory_peak(cores);
-  row("memory bandwidth", giga(memory, "GB/s") + all + " (triad)");
+  doctor_row("memory bandwidth", giga(memory, "GB/s") + all + " (triad)");
   if (output.empty()) return;
   std::ofstream out(output);
   out << machine_file(cores.size(), f32, bf16, memory);
   out.close();
   if (!out) throw Error(output, "cannot be written", "name a file in a folder that exists");
-  row("machine file", output);
+  doctor_row("machine file", output);
 }
 
 } // namespace

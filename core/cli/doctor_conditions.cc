@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "core/base/cores.h"
+#include "core/base/format.h"
 #include "core/base/peak.h"
 #include "core/base/threads.h"
 #include "core/run/pool.h"
@@ -28,11 +29,6 @@ std::string text_of(const char* path) {
   return text.str();
 }
 
-std::string line_of(const char* path) {
-  std::string text = text_of(path);
-  return text.substr(0, text.find('\n'));
-}
-
 void problems(const std::vector<std::string>& found) {
   for (const std::string& problem : found) doctor_row("problem", problem);
 }
@@ -40,9 +36,10 @@ void problems(const std::vector<std::string>& found) {
 // As the arena of a run asks for them (core/plan/device.cc).
 PageFacts try_large_pages() {
   PageFacts facts;
-  facts.enabled = line_of("/sys/kernel/mm/transparent_hugepage/enabled");
+  facts.enabled = first_line("/sys/kernel/mm/transparent_hugepage/enabled");
   facts.base_page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  facts.large_page = std::strtoull(line_of("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").c_str(), nullptr, 10);
+  facts.large_page =
+      std::strtoull(first_line("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").c_str(), nullptr, 10);
   void* memory = mmap(nullptr, kTried, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return facts;
   madvise(memory, kTried, MADV_HUGEPAGE);
@@ -110,11 +107,7 @@ SpeedFacts measure_speed() {
   facts.groups.push_back({"this process", cores.size(), cores.size() > 1 ? f32_peak(cores) : facts.one_core});
   if (facts.one_core <= 0) return facts;
 
-  const auto giga = [](double flops) {
-    char text[64];
-    std::snprintf(text, sizeof text, "%.1f GFLOP/s", flops * 1e-9);
-    return std::string(text);
-  };
+  const auto giga = [](double flops) { return format("%.1f GFLOP/s", flops * 1e-9); };
   const std::string pipes = pipes_text(facts);
   doctor_row("f32 peak", giga(facts.one_core) + " one core (" + peak_instructions() + ", multiply-adds in registers" +
                              (pipes.empty() ? "" : "; " + pipes) + ")");

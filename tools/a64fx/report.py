@@ -76,23 +76,18 @@ def product_lines(model, products, ranks):
         "| model, of a rank | product | tokens x out x in | y | dx | dw | where y loses |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    below = {LARGE: [], SMALL: []}
-    counted = {LARGE: 0, SMALL: 0}
+    shares = []
     for who, name, m, n, k, times in products:
         rank = ranks.get(who)
         title = f"{who}, tensor {rank.tensor}" if rank else who
         cells = " | ".join(f"{percent(model.of_peak(x))} ({x.bound()})" for x in times)
         say.append(f"| {title} | {name} | {m} x {n} x {k} | {cells} | {times[0].detail} |")
-        limit = LARGE if min(m, n, k) >= 1024 else SMALL
-        for x in times:
-            counted[limit] += 1
-            if model.of_peak(x) < limit:
-                below[limit].append(f"{title} {name} {x.name} {percent(model.of_peak(x))}")
+        shares += [(model.of_peak(x), f"{title} {name} {x.name}") for x in times]
     say.append("")
-    for limit, what in ((LARGE, "1024 or more"), (SMALL, "less than 1024")):
-        text = ", ".join(below[limit]) or "none"
-        say += [f"Of {counted[limit]} products whose smallest dimension is {what},"
-                f" below {100 * limit:.0f} %: {text}.", ""]
+    for limit in (LARGE, SMALL):
+        below = [f"{what} {percent(share)}" for share, what in sorted(shares) if share < limit]
+        say += [f"Below {100 * limit:.0f} %: {len(below)} of {len(shares)} products"
+                + (f", lowest first: {'; '.join(below)}." if below else "."), ""]
     return say
 
 

@@ -2,22 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "core/base/format.h"
+
 namespace kumiki {
 namespace {
-
-std::string format(const char* text, ...) __attribute__((format(printf, 1, 2)));
-std::string format(const char* text, ...) {
-  char line[512];
-  va_list arguments;
-  va_start(arguments, text);
-  std::vsnprintf(line, sizeof line, text, arguments);
-  va_end(arguments);
-  return line;
-}
 
 std::string share_line(const char* what, double seconds, double all, const std::string& more = "") {
   return format("  %-22s %9s  %5.1f %%%s%s\n", what, with_seconds(seconds).c_str(), 100 * seconds / all,
