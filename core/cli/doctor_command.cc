@@ -146,9 +146,7 @@ void show_kernels() {
     doctor_row("plugins", "none found; `kumiki plugin list` says where they are looked for");
 }
 
-std::string giga(double value, const char* unit) {
-  return format("%.1f %s", value * 1e-9, unit);
-}
+std::string giga(double value, const char* unit) { return format("%.1f %s", value * 1e-9, unit); }
 
 // The machine file of docs/machines.md.
 std::string machine_file(size_t cores, double f32_flops, double bf16_flops, double bytes_per_second) {
