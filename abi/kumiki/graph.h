@@ -140,6 +140,7 @@ typedef struct km_graph_service {
   km_status (*set_output)(km_graph* graph, const char* name, km_value value);
   /* All readers of `old` but the node `except` (0 = none) read `now`. Same type and shape. */
   km_status (*replace_uses)(km_graph* graph, km_value old, km_value now, km_node except);
+  /* Refused where the op cannot have it; of a strategy's at the end of its call, when all are set. */
   km_status (*set_attribute)(km_graph* graph, km_node node, const km_attribute* attribute);
   km_status (*erase)(km_graph* graph, km_node node); /* refused while an output is read */
   /* The cursor: new nodes go right before `node`, and take layer, stage, phase and part from it; 0 = back to the end. */

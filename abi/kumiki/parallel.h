@@ -19,8 +19,8 @@ extern "C" {
 #define KM_PARALLEL_VERSION 1u
 
 /* Levels: where a dimension is divided by several axes, the lower level is the inner one. */
-#define KM_LEVEL_CONTEXT 10u
 #define KM_LEVEL_TENSOR 20u
+#define KM_LEVEL_CONTEXT 25u
 #define KM_LEVEL_PIPELINE 30u
 #define KM_LEVEL_DATA 40u
 #define KM_LEVEL_RECOMPUTE 50u
@@ -53,6 +53,11 @@ typedef struct km_schedule {
 #define KM_PARALLEL_ALONE 1u /* called for an axis of degree 1 too */
 #define KM_PARALLEL_STAGES 2u /* gives stages and a schedule */
 #define KM_PARALLEL_BATCH 4u /* its axis divides the batch: each coordinate reads samples of its own */
+/* Its axis divides the tokens of each sequence in training and evaluation: the strategy shards the graph's inputs along
+ * dimension 1, and the core gives coordinate r of `degree` ranks the chunks r and 2·degree-1-r of 2·degree equal ones, in
+ * this order (with a causal mask all ranks then have the same work). So a part of the tokens is two ranges of them, not
+ * one: what depends on positions says so by its attributes (docs/ops.md). At most one axis of a run. */
+#define KM_PARALLEL_TOKENS 8u
 
 typedef struct km_parallel_strategy {
   uint32_t struct_size;

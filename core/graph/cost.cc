@@ -28,6 +28,16 @@ double attention_flops(const Graph& graph, const Node& node, double products) {
   return products * 2 * static_cast<double>(q.elements()) * keys;
 }
 
+// The same of a part: queries from `first` on and keys before `keys`, with mask "causal" half of them.
+double part_flops(const Graph& graph, const Node& node, double products) {
+  const Type& q = graph.value(node.inputs[0]).type;
+  const int64_t tokens = q.shape[1], all = graph.value(node.inputs[1]).type.shape[1];
+  const double queries = static_cast<double>(tokens - node.i64("first"));
+  const double keys = static_cast<double>(node.i64("keys", all));
+  const double seen = node.text("mask", "none") == "causal" ? (keys + 1) / 2 : keys;
+  return products * 2 * static_cast<double>(q.elements() / tokens) * queries * seen;
+}
+
 // Operations on each element of the first input, for ops that go over it once: counted as multiplications and
 // additions of the formula in docs/ops.md, a transcendental function as one. They weigh little beside the products.
 double elementwise_flops(const std::string& op) {
@@ -62,6 +72,12 @@ Cost cost(const Graph& graph, const Node& node) {
     cost.flops = attention_flops(graph, node, 2);
   } else if (node.op == "attention_backward") {
     cost.flops = attention_flops(graph, node, 5); // the scores again, then dv, dp, dq, dk
+  } else if (node.op == "attention_part") {
+    cost.flops = part_flops(graph, node, 2);
+  } else if (node.op == "attention_part_backward") {
+    cost.flops = part_flops(graph, node, 5);
+  } else if (node.op == "attention_merge") {
+    cost.flops = static_cast<double>(node.inputs.size()) * elements(graph, node.inputs[0]); // a factor and a sum a part
   } else if (node.op == "projection_cross_entropy" || node.op == "projection_cross_entropy_train") {
     const double rows = elements(graph, node.inputs[2]);
     const double products = node.op == "projection_cross_entropy" ? 1 : 3; // logits; dx and dw

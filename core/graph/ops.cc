@@ -64,6 +64,21 @@ Type with_last(const Type& type, int64_t last) {
 }
 int64_t last(const Type& type) { return type.shape.back(); }
 
+void expect_positions(const Node& node, int64_t count) {
+  const int64_t fold = node.i64("fold", count);
+  if (node.i64("offset") < 0 || node.i64("fold_offset") < 0)
+    wrong(node, "attributes offset and fold_offset must not be negative");
+  if (node.has("fold") != node.has("fold_offset"))
+    wrong(node, "of the attributes fold and fold_offset it has only one");
+  if (fold < 0 || fold > count)
+    wrong(node, "attribute fold is " + std::to_string(fold) + ", but x has " + std::to_string(count));
+}
+
+int64_t positions_end(const Node& node, int64_t count) {
+  const int64_t fold = node.i64("fold", count);
+  return std::max(node.i64("offset") + fold, fold < count ? node.i64("fold_offset") + count - fold : 0);
+}
+
 void no_gradient_through(const Node& node, const Gradients& gradients, size_t output, const char* name) {
   if (gradients[output] == 0) return;
   wrong(node, std::string("the loss depends on its output ") + name + ", through which no derivative is known");

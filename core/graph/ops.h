@@ -57,6 +57,11 @@ Shape leading(const Shape& shape); // without the last dimension
 Type with_last(const Type& type, int64_t last);
 int64_t last(const Type& type);
 
+// Where x stands in the whole, by the attributes offset, fold and fold_offset (docs/ops.md, "Positions"): its `count`
+// tokens (of dropout: elements of a sample) at offset, offset + 1, …, from number `fold` on at fold_offset, ….
+void expect_positions(const Node& node, int64_t count); // throws unless the attributes go together
+int64_t positions_end(const Node& node, int64_t count); // behind the last of them
+
 // The derivative through output `output` is not known; throws if it is asked for.
 void no_gradient_through(const Node& node, const Gradients& gradients, size_t output, const char* name);
 

@@ -70,6 +70,19 @@ Types reduce_scatter_shape(const Node& node, const Types& in) {
   return {y};
 }
 
+// Rank i's x goes to rank i + by of the group, rank i - by's comes here.
+Types ring_shift_shape(const Node& node, const Types& in) {
+  const int64_t size = group(node).size, by = node.i64("by", 1);
+  if (size > 1 && by % size == 0)
+    wrong(node, "attribute by is " + std::to_string(by) + ": around a ring of " + std::to_string(size) +
+                    " ranks that goes nowhere");
+  return {in[0]};
+}
+
+ValueId ring_shift_derivative(Graph& graph, const Node& node, size_t, const Gradients& g) {
+  return graph.add1("ring_shift", {g[0]}, {{"axes", node.text("axes")}, {"by", -node.i64("by", 1)}});
+}
+
 Type flat_part(const Node& node, const Type& whole) {
   const auto [size, index] = group(node);
   const int64_t n = whole.elements();
@@ -134,6 +147,7 @@ std::vector<Rule> communication() {
              return graph.add1("flat_scatter", {g[0]}, of_group(node));
            }),
       rule("flat_scatter", 1, SIZE_MAX, {axes}, flat_scatter_shape),
+      rule("ring_shift", 1, 1, {axes, i64("by")}, ring_shift_shape, ring_shift_derivative),
       rule("transfer", 1, 1, {i64("from"), i64("to")}, transfer_shape, transfer_derivative),
       rule("add_stages", 1, SIZE_MAX, {i64_list("stages")}, add_stages_shape),
   };

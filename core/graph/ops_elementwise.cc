@@ -189,13 +189,14 @@ Types dropout_shape(const Node& node, const Types& in) {
   const double probability = node.f64("probability");
   if (!(probability >= 0 && probability < 1))
     wrong(node, "attribute probability is " + std::to_string(probability) + ", but must be at least 0 and less than 1");
-  // x may hold a part of each sample: the elements from offset on, of sample_elements.
-  const int64_t elements = in[0].shape[0] ? in[0].elements() / in[0].shape[0] : 0, offset = node.i64("offset");
-  const int64_t all = node.i64("sample_elements", offset + elements);
-  if (offset < 0 || offset + elements > all)
-    wrong(node, "x is " + to_text(in[0]) + ": " + std::to_string(elements) + " elements of a sample, from " +
-                    std::to_string(offset) + " (attribute offset) on, are more than the " + std::to_string(all) +
-                    " of attribute sample_elements");
+  // x may hold a part of each sample: the elements from offset (and fold_offset) on, of sample_elements.
+  const int64_t elements = in[0].shape[0] ? in[0].elements() / in[0].shape[0] : 0;
+  expect_positions(node, elements);
+  const int64_t end = positions_end(node, elements), all = node.i64("sample_elements", end);
+  if (end > all)
+    wrong(node, "x is " + to_text(in[0]) + ": its " + std::to_string(elements) + " elements of a sample end at " +
+                    std::to_string(end) + " (attributes offset, fold_offset), but attribute sample_elements is " +
+                    std::to_string(all));
   return {in[0]};
 }
 
@@ -212,11 +213,13 @@ std::vector<Rule> others() {
       rule("bias_add", 2, 2, {}, bias_add_shape, [](Graph& graph, const Node&, size_t input, const Gradients& g) {
         return input == 0 ? g[0] : graph.add1("sum_rows", {g[0]});
       }));
-  rules.push_back(rule("dropout", 3, 3, {f64("probability"), i64("stream"), i64("offset"), i64("sample_elements")},
-                       dropout_shape, [](Graph& graph, const Node& node, size_t input, const Gradients& g) -> ValueId {
-                         if (input != 0) return 0;
-                         return graph.add1("dropout", {g[0], node.inputs[1], node.inputs[2]}, node.attributes);
-                       }));
+  rules.push_back(
+      rule("dropout", 3, 3,
+           {f64("probability"), i64("stream"), i64("offset"), i64("fold"), i64("fold_offset"), i64("sample_elements")},
+           dropout_shape, [](Graph& graph, const Node& node, size_t input, const Gradients& g) -> ValueId {
+             if (input != 0) return 0;
+             return graph.add1("dropout", {g[0], node.inputs[1], node.inputs[2]}, node.attributes);
+           }));
   return rules;
 }
 

@@ -47,6 +47,14 @@ Rule linear_in(size_t input, Rule rule) {
   };
 }
 
+bool over_axis(const Case& c) {
+  const std::string& name = c.graph.axes()[c.axis].name;
+  std::istringstream in(c.node.text("axes"));
+  for (std::string one; std::getline(in, one, ',');)
+    if (one == name) return true;
+  return false;
+}
+
 namespace {
 
 // ---- element by element ---------------------------------------------------------------------------------------------
@@ -211,14 +219,6 @@ Placement accumulate(const Case& c) {
 
 // ---- communication --------------------------------------------------------------------------------------------------
 
-bool over_axis(const Case& c) {
-  const std::string& name = c.graph.axes()[c.axis].name;
-  std::istringstream in(c.node.text("axes"));
-  for (std::string one; std::getline(in, one, ',');)
-    if (one == name) return true;
-  return false;
-}
-
 // Input `input` must be `from` along the axes of the op and becomes `to`; along others it stays as it is.
 Placement turned(const Case& c, size_t input, const Placement& from, const Placement& to, const char* otherwise) {
   if (!over_axis(c)) return c.in[input];
@@ -258,6 +258,13 @@ Placement flat_scatter(const Case& c) {
   return turned(c, c.output, kPartial, {Spread::kFlat, 0}, "there is nothing to reduce, or it is reduced twice");
 }
 
+// The parts go round: what comes lies as what goes. Along other axes the ranks of a ring have the same coordinate.
+Placement ring_shift(const Case& c) {
+  if (over_axis(c) && c.in[0].spread != Spread::kSharded)
+    refuse("input 0 is " + to_text(c.in[0]) + ", but only parts of a divided dimension go round");
+  return c.in[0];
+}
+
 Placement transfer(const Case& c) { return c.in[0]; }
 
 Placement add_stages(const Case& c) {
@@ -295,6 +302,7 @@ Table make_table() {
       {"reduce_scatter", reduce_scatter},
       {"flat_gather", flat_gather},
       {"flat_scatter", flat_scatter},
+      {"ring_shift", ring_shift},
       {"transfer", transfer},
       {"add_stages", add_stages},
   };

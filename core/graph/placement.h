@@ -43,6 +43,7 @@ void expect_replicated(const Case& c, size_t input, const char* name);
 // Throws unless the inputs [first, end) lie as input `like` does.
 void expect_alike(const Case& c, size_t like, size_t first, size_t end);
 void refuse_partial(const Case& c, size_t input);
+bool over_axis(const Case& c); // whether the op's attribute axes names the axis
 
 using Rule = std::function<Placement(const Case&)>;
 // An op that is linear in input `input` if the others are held: a partial sum there is one of the output.

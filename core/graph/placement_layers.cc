@@ -136,9 +136,65 @@ Placement attention_backward(const Case& c) {
   return c.output > 0 && shares_key_head(c) ? kPartial : c.in[0];
 }
 
+// A part of attention whose ranks, along the axis that it names, have queries and keys of their own: q, k, v and o lie by
+// tokens, lse as they do, its dimension 2. Over other axes it is attention.
+bool divides_tokens(const Case& c, size_t inputs) {
+  for (const size_t i : {1, 2}) { // that keys have gone around shows only in the node that they come from
+    const NodeId producer = c.graph.value(c.node.inputs[i]).producer;
+    if (producer == 0 || c.graph.node(producer).op != "ring_shift") continue;
+    if (c.graph.node(producer).text("axes") != c.node.text("axes"))
+      refuse("input " + std::to_string(i) + " has gone around a ring along " + c.graph.node(producer).text("axes") +
+             ", but the queries are divided along \"" + c.node.text("axes") + "\"");
+  }
+  if (!over_axis(c)) return false;
+  for (size_t i = 0; i < inputs; ++i)
+    if (!c.sharded_over(i, i == 4 ? 2 : 1))
+      refuse("input " + std::to_string(i) + " is " + to_text(c.in[i]) +
+             ", but along this axis each rank has queries and keys of its own");
+  for (size_t i = inputs; i < c.in.size(); ++i)
+    if (!c.sharded_over(i, 1)) refuse("segments are " + to_text(c.in[i]) + ", but must lie by tokens");
+  return true;
+}
+
+void expect_part(const Case& c, size_t segments) {
+  expect_attention(c, c.in.size());
+  for (size_t i = segments; i < c.in.size(); ++i)
+    if (c.sharded_over(0, 0))
+      expect_alike(c, 0, i, i + 1);
+    else
+      expect_replicated(c, i, "segments");
+}
+
+Placement attention_part(const Case& c) {
+  if (divides_tokens(c, 3)) return c.output == 0 ? sharded(1) : sharded(2);
+  expect_part(c, 3);
+  return c.output == 0 ? c.in[0] : of_lse(c.in[0]);
+}
+
+Placement attention_part_backward(const Case& c) {
+  if (divides_tokens(c, 6)) return sharded(1);
+  expect_part(c, 6);
+  expect_alike(c, 0, 3, 4);
+  if (!(c.in[4] == of_lse(c.in[0]))) refuse("lse is " + to_text(c.in[4]) + ", but q is " + to_text(c.in[0]));
+  expect_alike(c, 0, 5, 6);
+  return c.output > 0 && shares_key_head(c) ? kPartial : c.in[0];
+}
+
+// o_0, lse_0, o_1, lse_1, …: token by token and head by head.
+Placement attention_merge(const Case& c) {
+  refuse_partial(c, 0);
+  if (c.in[0].spread == Spread::kFlat || c.in[0].spread == Spread::kPartialMax) refuse("o is " + to_text(c.in[0]));
+  const Placement lse = c.sharded_over(0, 1) ? sharded(2) : of_lse(c.in[0]);
+  for (size_t i = 0; i < c.in.size(); ++i)
+    if (!(c.in[i] == (i % 2 ? lse : c.in[0])))
+      refuse("input " + std::to_string(i) + " is " + to_text(c.in[i]) + ", but o is " + to_text(c.in[0]));
+  return c.output == 0 ? c.in[0] : lse;
+}
+
 Placement rope(const Case& c) {
   if (c.in.size() > 1) expect_replicated(c, 1, "past");
-  if (c.sharded_over(0, 1)) refuse("rope counts tokens from 0 on each rank, but the tokens of x are divided");
+  if (c.sharded_over(0, 1) && !c.node.has("offset"))
+    refuse("the tokens of x are divided, so it needs the attribute offset: all ranks would count from 0");
   if (c.in[0].spread == Spread::kPartialMax) refuse_partial(c, 0);
   if (c.in[0].spread == Spread::kFlat) refuse("x is flat, so its tokens are not known");
   return c.in[0];
@@ -305,6 +361,9 @@ void add_layers(Table& table) {
       {"rmsnorm_backward_weight", linear_in(0, norm_backward_weight)},
       {"attention", attention},
       {"attention_backward", linear_in(5, attention_backward)},
+      {"attention_part", attention_part},
+      {"attention_part_backward", linear_in(5, attention_part_backward)},
+      {"attention_merge", attention_merge},
       {"rope", rope},
       {"add_position", add_position},
       {"add_position_backward", add_position_backward},

@@ -112,6 +112,7 @@ class Planner {
   // -- planner_comm.cc --
   static bool is_communication(const std::string& op);
   void emit_comm(const Item& item, Segment& segment);
+  void emit_shift(const Item& item, Segment& segment);
   void emit_stage_sum(const Item& item, Segment& segment);
   void emit_message(const Item& item, Segment& segment, Message message, Location input, Location output,
                     ValueId result);

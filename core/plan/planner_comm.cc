@@ -23,7 +23,7 @@ void add(std::vector<uint32_t>& to, const std::vector<uint32_t>& from) {
 
 bool Planner::is_communication(const std::string& op) {
   static const std::set<std::string> ops = {"all_reduce",   "all_gather", "reduce_scatter", "flat_gather",
-                                            "flat_scatter", "transfer",   "add_stages"};
+                                            "flat_scatter", "ring_shift", "transfer",       "add_stages"};
   return ops.count(op) != 0;
 }
 
@@ -44,7 +44,8 @@ void Planner::await_at_end(Segment& segment) {
   std::set<uint32_t> open;
   for (const Step& step : segment.steps) {
     for (uint32_t id : step.awaits) open.erase(id);
-    if (step.comm != Step::kNoComm && !step.last_only && step.first.message.op != KM_COMM_SEND) open.insert(step.comm);
+    const bool waits = step.op != "transfer" || step.first.message.op != KM_COMM_SEND;
+    if (step.comm != Step::kNoComm && !step.last_only && waits) open.insert(step.comm);
   }
   if (open.empty()) return;
   Step step;
@@ -87,6 +88,7 @@ void Planner::emit_comm(const Item& item, Segment& segment) {
     const Location at = location_of(send ? node.inputs[0] : node.outputs[0]);
     return emit_message(item, segment, message, at, at, send ? 0 : node.outputs[0]);
   }
+  if (node.op == "ring_shift") return emit_shift(item, segment);
   const std::string axes = node.text("axes");
   const uint64_t size = static_cast<uint64_t>(graph_.group_size(axes));
   message.group = group(axes);
@@ -125,6 +127,28 @@ void Planner::emit_comm(const Item& item, Segment& segment) {
     }
     emit_message(item, segment, message, location_of(node.inputs[i]), location_of(node.outputs[i]), node.outputs[i]);
   }
+}
+
+// A send and a receive, which go on side by side: neither waits for the other, so that no ring can wait for itself. Who
+// reads what came awaits both, and the memory of what went is free then, too.
+void Planner::emit_shift(const Item& item, Segment& segment) {
+  const Node& node = *item.node;
+  const std::string axes = node.text("axes");
+  const Type& type = graph_.value(node.inputs[0]).type;
+  const int64_t size = graph_.group_size(axes), index = graph_.group_index(axes);
+  const int64_t by = (node.i64("by", 1) % size + size) % size;
+  Message message;
+  message.group = group(axes);
+  message.dtype = type.dtype;
+  message.count = static_cast<uint64_t>(type.elements());
+  message.tag = static_cast<int32_t>(node.id % 32768);
+  message.op = KM_COMM_SEND;
+  message.peer = static_cast<int32_t>((index + by) % size);
+  const Location from = location_of(node.inputs[0]), to = location_of(node.outputs[0]);
+  emit_message(item, segment, message, from, from, node.outputs[0]);
+  message.op = KM_COMM_RECV;
+  message.peer = static_cast<int32_t>((index - by + size) % size);
+  emit_message(item, segment, message, to, to, node.outputs[0]);
 }
 
 // A sum over stages: this rank adds up what its own stages have (nothing: zeros), then all ranks that own one of the stages

@@ -98,6 +98,12 @@ Strategies::Strategies(Host& host, Registry& registry, const Config& config, int
         batch_index_ += coordinate * batch_degree_;
         batch_degree_ *= wanted.degree;
       }
+      if (wanted.table.flags & KM_PARALLEL_TOKENS) {
+        if (token_share_.degree > 1)
+          throw wanted.use.options.error(
+              "use", wanted.use.name + " divides the tokens, as another of [[parallel]] does", "keep one of them");
+        token_share_ = {wanted.degree, coordinate};
+      }
       if (wanted.table.flags & KM_PARALLEL_STAGES) {
         pipeline_axis_ = static_cast<int32_t>(axes_.size());
         pipeline_ = s.get();
@@ -158,6 +164,23 @@ void Strategies::rewrite_forward(Graph& graph) const {
   }
   if (!axes_.empty()) graph.infer_all();
   call(graph, &km_parallel_strategy::rewrite_forward);
+  if (graph.mode() == KM_MODE_TRAIN) check_inputs(graph);
+}
+
+// What a strategy did to the inputs is what it says of itself: by that a batch is cut for this rank.
+void Strategies::check_inputs(const Graph& graph) const {
+  for (const ValueId id : graph.values()) {
+    const Value& input = graph.value(id);
+    if (input.kind != ValueKind::kInput || graph.reads(id) == 0) continue;
+    for (const auto& s : strategies_) {
+      if (s->axis.degree == 1) continue;
+      const bool divided = graph.placement(id, s->axis.index) == Placement{Spread::kSharded, 1};
+      if (divided == ((s->table.flags & KM_PARALLEL_TOKENS) != 0)) continue;
+      throw Error(s->title, "input " + input.name + (divided ? " is" : " is not") +
+                                " divided by tokens along its axis, but " + (divided ? "it does not say" : "it says") +
+                                " that it does so (KM_PARALLEL_TOKENS)");
+    }
+  }
 }
 
 void Strategies::rewrite_training(Graph& graph) const { call(graph, &km_parallel_strategy::rewrite_training); }

@@ -20,6 +20,13 @@ struct PartEntry {
   int32_t micro = 0;
 };
 
+// Which tokens of each sequence a rank reads: of 2 · degree equal chunks those with the numbers index and
+// 2 · degree - 1 - index (KM_PARALLEL_TOKENS).
+struct TokenShare {
+  int64_t degree = 1;
+  int64_t index = 0;
+};
+
 class Strategies {
  public:
   // Degrees that are left out take what remains of the ranks: at most one may. Ranks that no axis covers form a `data`
@@ -36,6 +43,7 @@ class Strategies {
   // How many ranks read samples of their own, and which of them this is.
   int64_t batch_degree() const { return batch_degree_; }
   int64_t batch_index() const { return batch_index_; }
+  const TokenShare& token_share() const { return token_share_; } // in training and evaluation
   // The axis of the strategy that gives stages; -1: none.
   int32_t pipeline_axis() const { return pipeline_axis_; }
   // Its coordinate: stage s belongs to the rank whose coordinate is s mod degree. 0 and 1 without a pipeline.
@@ -65,6 +73,7 @@ class Strategies {
     km_axis axis{};
     std::string name; // of the axis; outlives it
   };
+  void check_inputs(const Graph& graph) const;
   void call(Graph& graph, km_status (*km_parallel_strategy::*function)(void*, km_graph*, const km_axis*)) const;
 
   Host& host_;
@@ -72,6 +81,7 @@ class Strategies {
   std::vector<Axis> axes_;
   std::vector<std::unique_ptr<Strategy>> strategies_; // by level
   int64_t batch_degree_ = 1, batch_index_ = 0;
+  TokenShare token_share_;
   int32_t pipeline_axis_ = -1;
   const Strategy* pipeline_ = nullptr;
   std::vector<size_t> batch_axes_;

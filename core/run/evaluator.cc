@@ -8,11 +8,21 @@
 
 namespace kumiki {
 
-void stage_rows(Staging& staging, int32_t micro, const BatchRows& rows, int64_t row, int64_t n, int64_t sequence) {
+void stage_rows(Staging& staging, int32_t micro, const BatchRows& rows, int64_t row, int64_t n, int64_t sequence,
+                const TokenShare& share) {
+  const int64_t chunk = sequence / (2 * share.degree);
   const auto put = [&](const char* name, const std::vector<int32_t>& from) {
     int32_t* to = staging.input(name, micro);
-    if (to && !from.empty())
+    if (!to || from.empty()) return;
+    if (share.degree == 1) {
       std::memcpy(to, from.data() + row * sequence, static_cast<size_t>(n * sequence) * sizeof(int32_t));
+      return;
+    }
+    for (int64_t r = row; r < row + n; ++r)
+      for (const int64_t number : {share.index, 2 * share.degree - 1 - share.index}) {
+        std::memcpy(to, from.data() + r * sequence + number * chunk, static_cast<size_t>(chunk) * sizeof(int32_t));
+        to += chunk;
+      }
   };
   put("tokens", rows.tokens);
   put("targets", rows.targets);
@@ -53,7 +63,7 @@ Evaluation Evaluator::run(int64_t batches) {
   staging.set_all("seed", static_cast<double>(run.seed));
   for (int64_t b = index; b < batches; b += degree) {
     feed_->read(b * run.micro_batch, run.micro_batch, rows);
-    stage_rows(staging, 0, rows, 0, run.micro_batch, run.sequence);
+    stage_rows(staging, 0, rows, 0, run.micro_batch, run.sequence, engine_.strategies().token_share());
     // The weights do not change between the batches, but what the head made lies in memory that a tail may have used.
     if (executor_->run(schedule, staging) != KM_OK)
       throw Error("evaluation", "failed in " + executor_->failed() + ": " + Host::take_error());

@@ -31,7 +31,8 @@ class Evaluator {
   std::vector<uint32_t> bytes_of_token_;
 };
 
-// Puts rows of a batch into a micro-batch of a staging.
-void stage_rows(Staging& staging, int32_t micro, const BatchRows& rows, int64_t row, int64_t n, int64_t sequence);
+// Puts rows of a batch into a micro-batch of a staging: of each the tokens that are this rank's.
+void stage_rows(Staging& staging, int32_t micro, const BatchRows& rows, int64_t row, int64_t n, int64_t sequence,
+                const TokenShare& share = {});
 
 } // namespace kumiki

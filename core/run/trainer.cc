@@ -268,7 +268,8 @@ class Trainer {
     for (int64_t m = 0; m < sequences / micro_batch_; ++m) {
       staging_->set("micro", static_cast<double>(m), static_cast<int32_t>(m));
       staging_->set("sample", static_cast<double>(sample_ + m * micro_batch_ + own), static_cast<int32_t>(m));
-      stage_rows(*staging_, static_cast<int32_t>(m), rows, m * run.micro_batch, run.micro_batch, run.sequence);
+      stage_rows(*staging_, static_cast<int32_t>(m), rows, m * run.micro_batch, run.micro_batch, run.sequence,
+                 engine_.strategies().token_share());
     }
   }
 

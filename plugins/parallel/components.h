@@ -13,6 +13,7 @@
 namespace kumiki::parallel {
 
 km_component tensor_component();
+km_component context_component();
 km_component data_component();
 km_component pipeline_component();
 km_component recompute_component();

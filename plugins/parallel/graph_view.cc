@@ -65,6 +65,14 @@ int64_t GraphView::i64(km_node id, const char* attribute, int64_t otherwise) con
                                                                                                       : otherwise;
 }
 
+bool GraphView::f64(km_node id, const char* attribute, double* number) const {
+  km_attribute found = {};
+  if (service_.attribute(graph_, id, attribute, &found) != KM_OK) return false;
+  if (found.type == KM_ATTRIBUTE_F64) *number = found.value.f64;
+  if (found.type == KM_ATTRIBUTE_I64) *number = static_cast<double>(found.value.i64);
+  return found.type == KM_ATTRIBUTE_F64 || found.type == KM_ATTRIBUTE_I64;
+}
+
 std::string GraphView::text(km_node id, const char* attribute) const {
   km_attribute found = {};
   return service_.attribute(graph_, id, attribute, &found) == KM_OK && found.type == KM_ATTRIBUTE_STRING

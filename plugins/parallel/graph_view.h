@@ -36,6 +36,7 @@ class GraphView {
   std::vector<km_value> parameters() const;
   uint32_t role(km_value id) const { return value(id).role; } // 0 unless it is a parameter
   int64_t i64(km_node id, const char* attribute, int64_t otherwise = 0) const;
+  bool f64(km_node id, const char* attribute, double* number) const; // false: it has none
   std::string text(km_node id, const char* attribute) const;
   km_value gradient(km_value parameter) const { return service_.gradient(graph_, parameter); }
   km_value tied_to(km_value parameter) const { return service_.tied_to(graph_, parameter); }
@@ -82,6 +83,15 @@ class GraphView {
 inline int64_t part_begin(int64_t n, int64_t degree, int64_t index) {
   const int64_t rest = n % degree;
   return n / degree * index + (index < rest ? index : rest);
+}
+
+// "1, 2, 4": the degrees up to `most` that `fits` takes.
+template <typename Fits>
+std::string degrees_that(int64_t most, Fits fits) {
+  std::string text;
+  for (int64_t degree = 1; degree <= most; ++degree)
+    if (fits(degree)) text += (text.empty() ? "" : ", ") + std::to_string(degree);
+  return text;
 }
 
 } // namespace kumiki::parallel

@@ -4,7 +4,8 @@
 namespace kumiki::parallel {
 namespace {
 
-const km_component kComponents[] = {tensor_component(), pipeline_component(), data_component(), recompute_component()};
+const km_component kComponents[] = {tensor_component(), context_component(), pipeline_component(), data_component(),
+                                    recompute_component()};
 const km_plugin kPlugin = {sizeof(km_plugin),
                            KM_ABI_MINOR,
                            "parallel",

@@ -50,6 +50,15 @@ LAYOUTS = {
     "data 4 zero 1": layout(4, data=T(4, zero=1)),
     "tensor 2": layout(2, tensor=T(2)),
     "tensor 2 sequence": layout(2, tensor=T(2, sequence="true")),
+    "context 2": layout(2, context=T(2)),
+    "context 4": layout(4, context=T(4)),
+    "context 2 again recompute full": layout(2, context=T(2, again="true"), recompute={"mode": "full"}),
+    "tensor 2 context 2": layout(4, tensor=T(2), context=T(2)),
+    "context 2 pipeline 2": layout(4, context=T(2), pipeline=T(2)),
+    "context 2 data 2 zero 1": layout(4, context=T(2), data=T(2, zero=1)),
+    "context 2 data 2 zero 3": layout(4, context=T(2), data=T(2, zero=3)),
+    "tensor 2 sequence context 2 pipeline 2": layout(
+        8, tensor=T(2, sequence="true"), context=T(2), pipeline=T(2, schedule="interleaved", chunks=2)),
     "pipeline 2": layout(2, pipeline=T(2)),
     "pipeline 4": layout(4, pipeline=T(4)),
     "pipeline 2 gpipe": layout(2, pipeline=T(2, schedule="gpipe")),
@@ -71,7 +80,7 @@ for _schedule in ("gpipe", "1f1b", "zero_bubble"):
 
 
 # Under a sanitizer, where all goes ten times slower: one of each kind.
-FEW = ("data 2 zero 1", "data 2 zero 3", "tensor 2 sequence", "pipeline 2", "pipeline 4 zero_bubble",
+FEW = ("data 2 zero 1", "data 2 zero 3", "tensor 2 sequence", "context 2", "pipeline 2", "pipeline 4 zero_bubble",
        "tensor 2 pipeline 2 data 2 zero 3")
 
 
@@ -175,7 +184,7 @@ def evaluations_and_samples_are_those_of_one_rank():
 
             losses, sample = results("one")
             check(len(losses) == STEPS // 2, f"evaluations: {losses}")
-            for name in ("tensor 2 sequence", "pipeline 2", "data 2 zero 3", "tensor 2 pipeline 2"):
+            for name in ("tensor 2 sequence", "context 2", "pipeline 2", "data 2 zero 3", "tensor 2 pipeline 2"):
                 others, other_sample = results(name_of(name), LAYOUTS[name])
                 for a, b in zip(losses, others):
                     check(abs(a - b) <= 1e-5 * abs(a), f"{model}, {name}: evaluations {others}, not {losses}")
@@ -185,8 +194,8 @@ def evaluations_and_samples_are_those_of_one_rank():
 
 def checkpoints_load_under_any_layout():
     if os.environ.get("KUMIKI_SANITIZER"):
-        return "under a sanitizer: the same code as the layouts above, thirty-six times"
-    names = ["data 4 zero 1", "tensor 2", "pipeline 2", "tensor 2 pipeline 2 data 2 zero 3", "pipeline 2 data 2 zero 2"]
+        return "under a sanitizer: the same code as the layouts above, forty-nine times"
+    names = ["data 4 zero 1", "tensor 2", "tensor 2 context 2", "pipeline 2", "tensor 2 pipeline 2 data 2 zero 3", "pipeline 2 data 2 zero 2"]
     layouts = {"one": ONE, **{name: LAYOUTS[name] for name in names}}
     with Folder(GPT) as f:
         for source, source_sets in layouts.items():

@@ -237,6 +237,27 @@ std::vector<Case> cases() {
            const auto out = g.add("matmul_group", in, {{"n", int64_t{2}}, {"bias", bias}, {"transpose_b", int64_t{1}}});
            return g.add1("multiply", {out[0], out[1]});
          }});
+  // Parts of one attention over keys of several ranks; nine parts need a merge of merges.
+  for (const int64_t parts : {2, 9})
+    all.push_back({"attention in " + std::to_string(parts) + " parts", [parts](Graph& g) {
+                     const ValueId q = leaf(g, "q", {1, 4, 8});
+                     const auto part = [&](int64_t i, Attributes attributes) {
+                       const std::string number = std::to_string(i);
+                       attributes["head_width"] = int64_t{4};
+                       return g.add("attention_part",
+                                    {q, leaf(g, "k" + number, {1, 4, 4}), leaf(g, "v" + number, {1, 4, 4})},
+                                    attributes);
+                     };
+                     std::vector<ValueId> pairs;
+                     for (int64_t i = 0; i < parts; ++i) {
+                       const auto out = part(i, i == 0       ? Attributes{{"mask", std::string("causal")}}
+                                                : i % 2 == 0 ? Attributes{{"keys", int64_t{2}}}
+                                                             : Attributes{{"first", int64_t{2}}});
+                       pairs.insert(pairs.end(), out.begin(), out.end());
+                       if (pairs.size() == 16) pairs = g.add("attention_merge", pairs, {{"head_width", int64_t{4}}});
+                     }
+                     return g.add1("attention_merge", pairs, {{"head_width", int64_t{4}}});
+                   }});
   return all;
 }
 
@@ -286,6 +307,19 @@ TEST_CASE("gradients of a LLaMA-like model are the slopes of its loss") {
     shape.tied = tied;
     build_llama(graph, shape);
     check_gradients(graph, set_all, 0.003);
+  }
+}
+
+TEST_CASE("what a part of attention gives may be read by a merge alone: its derivative is that of the whole") {
+  for (const bool beside : {false, true}) {
+    Graph graph;
+    const ValueId q = leaf(graph, "q", {1, 4, 8});
+    const auto part = graph.add("attention_part", {q, q, q}, {{"head_width", int64_t{4}}});
+    ValueId y = part[0];
+    if (beside)
+      y = graph.add1("add", {y, graph.add1("attention_merge", {part[0], part[1]}, {{"head_width", int64_t{4}}})});
+    graph.set_output("loss", graph.add1("sum_squares", {y}));
+    CHECK_THROWS_WITH(autodiff(graph), Catch::Contains("only an attention_merge may read o and lse of a part"));
   }
 }
 

@@ -55,7 +55,7 @@ Attributes attributes_of(const PlacementCase& c, const std::vector<Placement>& i
   Attributes attributes = c.attributes;
   const auto begin = [&](size_t i, size_t dim) { return rank * c.inputs[i].shape[dim] / 2; };
   if (c.op == "embedding" && in[1] == sharded(0)) attributes["offset"] = begin(1, 0);
-  if ((c.op == "add_position" || c.op == "add_position_backward") && in[0] == sharded(1))
+  if ((c.op == "rope" || c.op == "add_position" || c.op == "add_position_backward") && in[0] == sharded(1))
     attributes["offset"] = begin(0, 1);
   if (c.op == "dropout" && in[0] == sharded(1)) attributes["offset"] = begin(0, 1) * c.inputs[0].shape[2];
   if ((c.op == "row_exp_pick" || c.op.starts_with("cross_entropy_parts")) && in[0] == sharded(2))

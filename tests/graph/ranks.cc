@@ -107,6 +107,9 @@ void Ranks::communicate(const std::vector<const Node*>& nodes) {
         result = sum;
       } else if (op == "replicate") {
         result = all[index];
+      } else if (op == "ring_shift") {
+        const int64_t by = nodes[rank]->i64("by", 1);
+        result = all[static_cast<size_t>(((static_cast<int64_t>(index) - by) % degree + degree) % degree)];
       } else if (op == "all_gather") {
         result = joined(all, to, dim);
       } else if (op == "reduce_scatter") {

@@ -167,5 +167,113 @@ TEST_CASE("positions and dropout of divided tokens are parts of the whole, bit f
   }
 }
 
+/* The tokens [first, first + n) and [second, second + n) of x, as one rank has them. */
+Tensor two_ranges(const Tensor& x, int64_t first, int64_t second, int64_t n) {
+  const Tensor a = part(x, 1, first, first + n), b = part(x, 1, second, second + n);
+  std::vector<int64_t> dims(a.type.dims, a.type.dims + a.type.rank);
+  dims[1] = 2 * n;
+  Tensor t = make_tensor(x.type.dtype, dims);
+  const int64_t run = a.size() / dims[0];
+  for (int64_t i = 0; i < a.size(); ++i) {
+    t.set(i / run * 2 * run + i % run, a.at(i));
+    t.set((i / run * 2 + 1) * run + i % run, b.at(i));
+  }
+  return t;
+}
+
+TEST_CASE("tokens of two ranges stand where attributes say, bit for bit") {
+  constexpr int kTokens = 12;
+  for (const char* path : kComponents) {
+    const Component component(path);
+    if (!component.supported()) continue;
+    INFO(path);
+    for (const int width : {8, 14}) { // 14: with 1 or 3 tokens ranges begin between two draws of dropout
+      std::map<std::string, Tensor> values =
+          component.values(text("add_position x=3x%dx%d table=15x%d", kTokens, width, width));
+      values["seed"] = component.values("dropout x=1x1").at("seed");
+      values["sample"] = component.values("dropout x=1x1").at("sample");
+      const Tensor x = values.at("x");
+      const std::string draw = " probability=0.4 stream=9", rope = " head_width=2 base=50.0";
+      const Tensor placed = component.run(text("add_position x=3x%dx%d table=15x%d", kTokens, width, width), values)[0];
+      const Tensor dropped = component.run(text("dropout x=3x%dx%d", kTokens, width) + draw, values)[0];
+      const Tensor turned = component.run(text("rope x=3x%dx%d", kTokens, width) + rope, values)[0];
+      for (const int ranks : {2, 3, 6})
+        for (int rank = 0; rank < ranks; ++rank) {
+          const int n = kTokens / (2 * ranks), first = rank * n, second = (2 * ranks - 1 - rank) * n;
+          values["x"] = two_ranges(x, first, second, n);
+          const auto run = [&](const std::string& line, int unit, const std::string& rest) {
+            const std::string at = text(" offset=%d fold=%d fold_offset=%d", first * unit, n * unit, second * unit);
+            return component.run(line + at + rest, values)[0].bytes;
+          };
+          const std::string shape = text(" x=3x%dx%d", 2 * n, width);
+          CHECK(run("add_position" + shape + text(" table=15x%d", width), 1, "") ==
+                two_ranges(placed, first, second, n).bytes);
+          CHECK(run("dropout" + shape, width, draw) == two_ranges(dropped, first, second, n).bytes);
+          CHECK(run("rope" + shape, 1, rope) == two_ranges(turned, first, second, n).bytes);
+        }
+    }
+  }
+}
+
+TEST_CASE("parts of attention over the keys of all ranks, merged, are attention, and so are their gradients") {
+  constexpr int kChunk = 9;
+  for (const char* path : kComponents) {
+    const Component component(path);
+    if (!component.supported()) continue;
+    INFO(path);
+    for (const int ranks : {2, 3}) {
+      const int tokens = 2 * ranks * kChunk, own = 2 * kChunk;
+      std::map<std::string, Tensor> values =
+          component.values(text("attention_backward q=2x%dx32 k=2x%dx16 head_width=8", tokens, tokens));
+      const std::string whole = text(" q=2x%dx32 k=2x%dx16 head_width=8", tokens, tokens);
+      const std::vector<Tensor> attended = component.run("attention" + whole, values);
+      values["o"] = attended[0], values["lse"] = attended[1];
+      const std::vector<Tensor> expected = component.run("attention_backward" + whole, values);
+      const auto of_rank = [&](const Tensor& t, int rank) {
+        return two_ranges(t, rank * kChunk, (2 * ranks - 1 - rank) * kChunk, kChunk);
+      };
+      std::vector<Tensor> dk(static_cast<size_t>(ranks)), dv = dk;
+      for (int rank = 0; rank < ranks; ++rank) {
+        std::map<std::string, Tensor> mine = {{"q", of_rank(values["q"], rank)}, {"d_o", of_rank(values["d_o"], rank)}};
+        std::map<std::string, Tensor> parts;
+        std::vector<std::string> lines;
+        for (int other = 0; other < ranks; ++other) {
+          const char* seen = other == rank ? " mask=causal" : other < rank ? " keys=9" : " first=9";
+          lines.push_back(text(" q=2x%dx32 k=2x%dx16 head_width=8", own, own) + seen);
+          mine["k"] = of_rank(values["k"], other), mine["v"] = of_rank(values["v"], other);
+          const std::vector<Tensor> part = component.run("attention_part" + lines.back(), mine);
+          parts[other ? numbered("o", static_cast<size_t>(other)) : "q"] = part[0];
+          parts[other ? numbered("lse", static_cast<size_t>(other)) : "lse"] = part[1];
+        }
+        std::string merge = text("attention_merge q=2x%dx32 head_width=8", own);
+        for (int other = 1; other < ranks; ++other) merge += text(" o%d=2x%dx32 lse%d=2x4x%d", other, own, other, own);
+        const std::vector<Tensor> merged = component.run(merge, parts);
+        CHECK(relative_error(merged[0], of_rank(attended[0], rank)) < 1e-6);
+        mine["o"] = merged[0], mine["lse"] = merged[1];
+        Tensor dq;
+        for (int other = 0; other < ranks; ++other) {
+          mine["k"] = of_rank(values["k"], other), mine["v"] = of_rank(values["v"], other);
+          const std::vector<Tensor> part =
+              component.run("attention_part_backward" + lines[static_cast<size_t>(other)], mine);
+          const auto add = [](Tensor& sum, const Tensor& more) {
+            if (sum.bytes.empty())
+              sum = more;
+            else
+              join(sum, more, Join::kSum);
+          };
+          add(dq, part[0]);
+          add(dk[static_cast<size_t>(other)], part[1]);
+          add(dv[static_cast<size_t>(other)], part[2]);
+        }
+        CHECK(relative_error(dq, of_rank(expected[0], rank)) < 1e-5);
+      }
+      for (int rank = 0; rank < ranks; ++rank) {
+        CHECK(relative_error(dk[static_cast<size_t>(rank)], of_rank(expected[1], rank)) < 1e-5);
+        CHECK(relative_error(dv[static_cast<size_t>(rank)], of_rank(expected[2], rank)) < 1e-5);
+      }
+    }
+  }
+}
+
 } // namespace
 } // namespace kumiki::test

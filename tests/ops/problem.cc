@@ -60,6 +60,9 @@ const Row kRows[] = {
     {"add_rmsnorm", "a b=a weight=last:a", "a a rows:a"},
     {"attention", "q k=q v=k past? segments?", "q lse"},
     {"attention_backward", "q k=q v=k o=q lse=lse d_o=q segments?", "q k k"},
+    {"attention_part", "q k=q v=k query_segments? key_segments?", "q lse"},
+    {"attention_part_backward", "q k=q v=k o=q lse=lse d_o=q query_segments? key_segments?", "q k k"},
+    {"attention_merge", "q lse=lse o1? lse1? o2? lse2? o3? lse3?", "q lse"},
     {"rope", "x past?", "x"},
     {"add_position", "x table past?", "x"},
     {"add_position_backward", "dy", "table:dy"},
@@ -93,7 +96,7 @@ std::vector<std::string> words(const std::string& text) {
 }
 
 uint32_t default_type(const std::string& op, const std::string& name) {
-  if (name == "targets" || name == "segments" || name == "past") return KM_I32;
+  if (name == "targets" || name.ends_with("segments") || name == "past") return KM_I32;
   if (name == "tokens" && op != "gradient_scale") return KM_I32;
   if (name == "seed" || name == "sample") return KM_I64;
   return KM_F32;

@@ -67,7 +67,7 @@ void fill(const Problem& p, size_t i, Tensor& t, Random& random) {
     for (int64_t e = 0; e < t.size(); ++e) t.set(e, *p.constants[i]);
   } else if (const auto value = scalar_value(name); value && t.type.rank == 0) {
     t.set(0, *value);
-  } else if (name == "segments") {
+  } else if (name.ends_with("segments")) {
     fill_segments(t, random);
   } else if (t.type.dtype == KM_I32) {
     const int64_t below = numbers_below(p);
@@ -109,6 +109,10 @@ const std::vector<Derived>& derived() {
       {"rmsnorm_backward", "rmsnorm", {"x"}, {{1, "rstd"}}},
       {"rmsnorm_backward_weight", "rmsnorm", {"x"}, {{1, "rstd"}}},
       {"attention_backward", "attention", {"q", "k", "v", "segments"}, {{0, "o"}, {1, "lse"}}},
+      {"attention_part_backward",
+       "attention_part",
+       {"q", "k", "v", "query_segments", "key_segments"},
+       {{0, "o"}, {1, "lse"}}},
   };
   return table;
 }
@@ -124,7 +128,7 @@ void derive(const Problem& p, std::vector<Tensor>& inputs, const Derived& rule, 
   for (const char* name : rule.takes)
     if (const int i = p.find_input(name); i >= 0)
       line += std::string(" ") + name + "=" + shape_text(p.inputs[static_cast<size_t>(i)]);
-  for (const char* name : {"head_width", "scale", "mask", "epsilon"})
+  for (const char* name : {"head_width", "scale", "mask", "first", "keys", "epsilon"})
     if (const size_t at = p.line.find(std::string(" ") + name + "="); at != std::string::npos)
       line += p.line.substr(at, p.line.find(' ', at + 1) - at);
   Problem forward;

@@ -82,6 +82,10 @@ Group run_collective(const Node& node, const Group& inputs, const std::vector<st
     for (int64_t r = 0; r < ranks; ++r)
       outputs[static_cast<size_t>(r)].push_back(
           slice(sum, shapes[0][0], static_cast<size_t>(node.i64("dim")), ranks, r));
+  } else if (node.op == "ring_shift") {
+    const int64_t by = node.i64("by", 1);
+    for (int64_t r = 0; r < ranks; ++r)
+      outputs[static_cast<size_t>(r)].push_back(inputs[static_cast<size_t>(((r - by) % ranks + ranks) % ranks)][0]);
   } else if (node.op == "flat_scatter") {
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const Numbers32 sum = reduced(inputs, i, false);

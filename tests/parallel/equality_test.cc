@@ -103,6 +103,52 @@ TEST_CASE("pipeline training equals that of one rank, in all schedules") {
                    pipeline(4, "gpipe"), pipeline(4, "1f1b"), pipeline(4, "zero_bubble")});
 }
 
+TEST_CASE("context parallel training equals that of one rank, in all company") {
+  std::vector<Layout> layouts = {context(2), context(4), context(2, true), context(4, true)};
+  for (const Layout& c : {context(2), context(2, true)}) {
+    for (const bool sequence : {false, true}) layouts.push_back(with(c, tensor(2, sequence)));
+    for (const char* schedule : {"1f1b", "zero_bubble"}) layouts.push_back(with(c, pipeline(2, schedule)));
+    layouts.push_back(with(c, pipeline(2, "interleaved", 2)));
+    for (int64_t zero = 0; zero <= 3; ++zero) layouts.push_back(with(c, data(2, zero)));
+    for (const char* mode : {"selective", "full"}) layouts.push_back(with(c, recompute(mode)));
+  }
+  layouts.push_back(with(context(4), tensor(2, true)));
+  for (const int64_t zero : {0, 1}) {
+    layouts.push_back(with(with(with(tensor(2, true), context(2)), pipeline(2, "1f1b")), data(2, zero)));
+    layouts.push_back(with(layouts.back(), recompute("full")));
+    layouts.back().data_innermost = true;
+  }
+  for (ModelSpec model : models()) {
+    model.tokens = 16; // chunks of 4 and 2 tokens
+    check_layouts(model, Update::kAdamw, layouts);
+  }
+  for (ModelSpec model : {gpt(), llama(false)}) {
+    model.micro_batch = 2;
+    model.segments = true;
+    check_layouts(model, Update::kAdamw, {context(2), context(4), with(context(2), tensor(2, true))});
+  }
+}
+
+TEST_CASE("twenty steps of context parallel training equal those of one rank") {
+  for (ModelSpec model : {gpt(), llama(true)}) {
+    model.tokens = 16;
+    World one(model, {}, kSamples, Update::kSgd);
+    World two(model, with(tensor(2, true), context(2)), kSamples, Update::kSgd),
+        four(model, context(4), kSamples, Update::kSgd);
+    for (int step = 0; step < 20; ++step)
+      for (World* world : {&one, &two, &four}) world->step();
+    const double loss = one.output("loss")[0];
+    for (const World* world : {&two, &four}) {
+      CHECK(std::fabs(world->output("loss")[0] - loss) <= kTolerance * loss);
+      const World::Tensors weights = world->parameters();
+      for (const auto& [name, expected] : one.parameters()) {
+        INFO(name);
+        if (!is_noise(name)) CHECK(difference(expected, weights.at(name)) <= kTolerance);
+      }
+    }
+  }
+}
+
 TEST_CASE("recomputation changes no bit") {
   for (const ModelSpec& model : models()) {
     const Results expected = run(model, {}, Update::kAdamw);

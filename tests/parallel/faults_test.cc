@@ -1,5 +1,6 @@
 // Faults as a strategy could make them, planted into the rewritten graph of one rank: each is refused before anything
 // runs, with a message that names the node and the axis (or stage).
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "core/base/error.h"
@@ -172,6 +173,43 @@ std::vector<Fault> faults() {
            }
        },
        {"axis tensor", "partial", "sum_squares"}},
+      {"a gradient not summed over the parts of a sequence",
+       gpt(),
+       context(2),
+       "context training",
+       [](Graph& g) {
+         ValueId& gradient = g.gradients().at(parameter(g, "layers.1.mlp.up.weight"));
+         const Node& sum = g.node(g.value(gradient).producer);
+         gradient = sum.inputs[static_cast<size_t>(std::find(sum.outputs.begin(), sum.outputs.end(), gradient) -
+                                                   sum.outputs.begin())];
+       },
+       {"axis context", "partial", "sum_squares"}},
+      {"attention over divided tokens left as it is",
+       gpt(),
+       context(2),
+       "context forward",
+       [](Graph& g) {
+         const Node& part = g.node(find(g, "attention_part", in_layer));
+         g.stand_before(part.id);
+         const auto out = g.add("attention", {part.inputs[0], part.inputs[1], part.inputs[2]},
+                                {{"head_width", part.i64("head_width")}});
+         g.stand_at_end();
+         const NodeId merge = find(g, "attention_merge", in_layer);
+         for (size_t i = 0; i < 2; ++i) g.replace_uses(g.node(merge).outputs[i], out[i]);
+       },
+       {"axis context", "attention", "sharded(1)", "layer 1"}},
+      {"the positions of divided tokens counted from 0",
+       llama(true),
+       context(2),
+       "context forward",
+       [](Graph& g) { g.node(find(g, "rope", in_layer)).attributes.erase("offset"); },
+       {"axis context", "rope", "offset", "layer 1"}},
+      {"keys sent around another ring",
+       gpt(),
+       with(tensor(2), context(2)),
+       "context forward",
+       [](Graph& g) { g.node(find(g, "ring_shift", in_layer)).attributes["axes"] = std::string("tensor"); },
+       {"has gone around a ring along tensor", "attention_part", "layer 1"}},
       {"a parameter read without its gather",
        gpt(),
        data(2, 1),

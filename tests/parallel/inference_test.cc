@@ -9,7 +9,13 @@ namespace kumiki::test {
 namespace {
 
 std::vector<Layout> layouts() {
-  std::vector<Layout> all = {tensor(2), tensor(2, true), pipeline(2, "1f1b"), pipeline(2, "interleaved", 2)};
+  std::vector<Layout> all = {tensor(2),
+                             tensor(2, true),
+                             context(2),
+                             context(4),
+                             with(tensor(2, true), context(2)),
+                             pipeline(2, "1f1b"),
+                             pipeline(2, "interleaved", 2)};
   for (int64_t zero = 0; zero <= 3; ++zero) all.push_back(data(2, zero));
   all.push_back(with(with(tensor(2), pipeline(2, "zero_bubble")), data(2, 3)));
   return all;

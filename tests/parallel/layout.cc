@@ -141,6 +141,7 @@ std::string Layout::text() const {
   std::string text;
   const auto say = [&](const std::string& more) { text += (text.empty() ? "" : ", ") + more; };
   if (tensor > 1) say("tensor " + std::to_string(tensor) + (sequence ? " sequence" : ""));
+  if (context > 1) say("context " + std::to_string(context) + (again ? " again" : ""));
   if (pipeline > 1)
     say("pipeline " + std::to_string(pipeline) + " " + schedule + (chunks ? " " + std::to_string(chunks) : ""));
   if (data > 1) say("data " + std::to_string(data) + " zero " + std::to_string(zero));
@@ -208,6 +209,9 @@ Mesh::Mesh(const Layout& layout, int64_t rank) {
       add("data", layout.data, {{"zero", std::to_string(layout.zero)}, {"bucket", std::to_string(layout.bucket)}});
   };
   layout.data_innermost ? add_data() : add_tensor();
+  if (layout.context > 1)
+    add("context", layout.context,
+        {{"again", layout.again ? "true" : "false"}, {"bucket", std::to_string(layout.bucket)}});
   if (layout.pipeline > 1)
     add("pipeline", layout.pipeline, {{"schedule", layout.schedule}, {"chunks", std::to_string(layout.chunks)}});
   layout.data_innermost ? add_tensor() : add_data();

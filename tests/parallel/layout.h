@@ -18,17 +18,19 @@ namespace kumiki::test {
 struct Layout {
   int64_t tensor = 1;
   bool sequence = false;
+  int64_t context = 1;
+  bool again = false;
   int64_t pipeline = 1;
   std::string schedule = "1f1b";
   int64_t chunks = 0;
   int64_t data = 1;
   int64_t zero = 0;
   int64_t bucket = 4000;       // bytes: small, so that a tiny model has several
-  bool data_innermost = false; // the mesh is data, pipeline, tensor, in place of tensor, pipeline, data
+  bool data_innermost = false; // the mesh is data, context, pipeline, tensor, in place of tensor, context, pipeline, data
   std::string recompute;       // mode; empty: no such component
   int64_t recompute_layers = 0;
 
-  int64_t ranks() const { return tensor * pipeline * data; }
+  int64_t ranks() const { return tensor * context * pipeline * data; }
   std::string text() const; // "tensor 2 sequence, data 2 zero 1"
 };
 

@@ -33,6 +33,12 @@ inline Layout tensor(int64_t degree, bool sequence = false) {
   layout.sequence = sequence;
   return layout;
 }
+inline Layout context(int64_t degree, bool again = false) {
+  Layout layout;
+  layout.context = degree;
+  layout.again = again;
+  return layout;
+}
 inline Layout data(int64_t degree, int64_t zero) {
   Layout layout;
   layout.data = degree;
@@ -55,6 +61,7 @@ inline Layout recompute(const std::string& mode, int64_t layers = 0) {
 // Both together; what b leaves at one is a's.
 inline Layout with(Layout a, const Layout& b) {
   if (b.tensor > 1) a.tensor = b.tensor, a.sequence = b.sequence;
+  if (b.context > 1) a.context = b.context, a.again = b.again;
   if (b.pipeline > 1) a.pipeline = b.pipeline, a.schedule = b.schedule, a.chunks = b.chunks;
   if (b.data > 1) a.data = b.data, a.zero = b.zero;
   if (!b.recompute.empty()) a.recompute = b.recompute;

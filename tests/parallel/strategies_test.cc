@@ -47,6 +47,74 @@ TEST_CASE("tokens that do not divide are refused with sequence = true, and only 
   CHECK_NOTHROW(trained(nine, tensor(2)));
 }
 
+TEST_CASE("tokens that twice the degree does not divide are refused by context, with the degrees that do") {
+  ModelSpec spec = gpt();
+  spec.tokens = 12;
+  CHECK_THROWS_WITH(trained(spec, context(4)), Catch::Contains("cuts the 12 tokens of a sequence in 8 chunks") &&
+                                                   Catch::Contains("degrees that do are 1, 2, 3, 6"));
+  CHECK_THROWS_WITH(trained(spec, with(tensor(4, true), context(2))),
+                    Catch::Contains("6 tokens, which do not divide by the 4 ranks along tensor") &&
+                        Catch::Contains("degrees that do are 1, 3"));
+  spec.tokens = 9;
+  CHECK_THROWS_WITH(trained(spec, context(2)), Catch::Contains("run.sequence must be even"));
+}
+
+TEST_CASE("around the ring all ranks have the same work in each rotation, half of what a whole mask would be") {
+  ModelSpec spec = llama(false);
+  spec.tokens = 32;
+  for (const int64_t degree : {2, 4, 8}) {
+    const World world = trained(spec, context(degree));
+    std::vector<double> expected;
+    for (int64_t rank = 0; rank < degree; ++rank) {
+      std::vector<double> flops;
+      const Graph& graph = world.graph(rank);
+      for (const NodeId id : graph.order())
+        if (graph.node(id).op.starts_with("attention_part")) flops.push_back(cost(graph, graph.node(id)).flops);
+      if (rank == 0) expected = flops;
+      CHECK(flops == expected);
+    }
+    CHECK(expected.size() == static_cast<size_t>(4 * 2 * degree));
+    // 2 · 2 · width for each pair of a query and a key: the own part sees about half, each of the others half.
+    const double tokens = static_cast<double>(spec.tokens / degree);
+    CHECK(expected[1] == 4 * 16 * tokens * tokens / 2);
+  }
+}
+
+TEST_CASE("keys are on their way before the part in front of theirs, and their gradients as soon as they are made") {
+  const World world = trained(gpt(), context(4));
+  const Graph& graph = world.graph(1);
+  size_t forward = 0, backward = 0;
+  for (const NodeId id : graph.order()) {
+    const Node& node = graph.node(id);
+    if (node.op == "attention_part" && node.part == Part::kForward) {
+      const NodeId producer = graph.value(node.inputs[1]).producer;
+      if (graph.node(producer).op != "ring_shift") continue;
+      NodeId between = graph.next(producer);
+      while (graph.node(between).op != "attention_part") between = graph.next(between);
+      CHECK(between != id);
+      ++forward;
+    }
+    if (node.op == "ring_shift" && node.part == Part::kBackward) {
+      NodeId before = 0;
+      for (NodeId at = graph.next(0); at != id; at = graph.next(at))
+        if (graph.node(at).op != "ring_shift") before = at;
+      CHECK(graph.value(node.inputs[0]).producer == before);
+      ++backward;
+    }
+  }
+  CHECK(forward == 4 * 3);      // layers, rotations
+  CHECK(backward == 4 * 3 * 2); // keys and values
+}
+
+TEST_CASE("context keeps less, and still less if backward fetches keys again") {
+  ModelSpec spec = gpt();
+  spec.tokens = 32;
+  const auto kept = [&](const Layout& layout) { return trained(spec, layout).kept_bytes(0); };
+  CHECK(kept(context(2)) < kept({}));
+  CHECK(kept(context(4)) < kept(context(2)));
+  CHECK(kept(context(4, true)) < kept(context(4)));
+}
+
 TEST_CASE("more stages than layers are refused, and chunks without interleaved") {
   CHECK_THROWS_WITH(trained(gpt(), pipeline(8, "1f1b")), Catch::Contains("8 stages") && Catch::Contains("has 4"));
   CHECK_THROWS_WITH(trained(gpt(), pipeline(2, "1f1b", 2)), Catch::Contains("chunks = 2"));

@@ -30,6 +30,8 @@ Bytes bytes_of(const std::vector<T>& elements) {
   return out;
 }
 
+Shape whole_shape(const Value& leaf) { return leaf.logical_shape.empty() ? leaf.type.shape : leaf.logical_shape; }
+
 bool is_collective(const Node& node) { return is_communication(node.op) && node.op != "replicate"; }
 
 } // namespace
@@ -49,6 +51,20 @@ struct World::Rank {
   size_t at = 0;
   std::map<std::pair<ValueId, int32_t>, Bytes> memory;
   std::vector<std::pair<ValueId, Bytes>> assigned;
+  // Of whole sequences [batch, tokens] those that this rank reads: chunks c and 2n-1-c of 2n for coordinate c of n.
+  std::vector<int32_t> own_tokens(const std::vector<int32_t>& whole) const {
+    int64_t degree = 1;
+    for (const Axis& axis : mesh.axes())
+      if (axis.name == "context") degree = axis.degree;
+    if (degree == 1) return whole;
+    const int64_t tokens = whole_shape(graph->value(graph->find("tokens")))[1], chunk = tokens / (2 * degree);
+    std::vector<int32_t> own;
+    for (size_t row = 0; row < whole.size(); row += static_cast<size_t>(tokens))
+      for (const int64_t number : {mesh.coordinate("context"), 2 * degree - 1 - mesh.coordinate("context")})
+        own.insert(own.end(), whole.begin() + static_cast<std::ptrdiff_t>(row) + number * chunk,
+                   whole.begin() + static_cast<std::ptrdiff_t>(row) + (number + 1) * chunk);
+    return own;
+  }
   std::map<std::string, int64_t> met; // by group: how many of its collectives are over
 
   int32_t slot(ValueId id, int32_t micro) const {
@@ -201,8 +217,9 @@ void World::step() {
         const int32_t micro = value.varies ? m : kOnce;
         Bytes& bytes = rank->memory[{id, micro}];
         if (value.kind == ValueKind::kInput)
-          bytes = bytes_of(given_tokens_.empty() ? batch_of(value.name, first, value.type.shape, vocabulary_)
-                                                 : given_tokens_);
+          bytes = bytes_of(given_tokens_.empty()
+                               ? rank->own_tokens(batch_of(value.name, first, whole_shape(value), vocabulary_))
+                               : given_tokens_);
         else if (value.name == "seed" || value.name == "sample")
           bytes = bytes_of<int64_t>({value.name == "seed" ? 42 : first});
         else if (value.name == "micro" || value.name == "past")

@@ -103,12 +103,37 @@ TEST_CASE("computed, idle and exposed time add up to the step") {
            {2, {"parallel.tensor.degree=2"}},
            {4, {"parallel.pipeline.degree=4", "parallel.pipeline.schedule=zero_bubble"}},
            {8, {"parallel.tensor.degree=2", "parallel.pipeline.degree=2", "parallel.data.zero=1"}},
+           {4, {"parallel.context.degree=4"}},
+           {8, {"parallel.context.degree=2", "parallel.pipeline.degree=2", "parallel.data.zero=1"}},
            {8, {"parallel.data.zero=3", "parallel.recompute.mode=full"}}}) {
     const Prediction p = plan(machine, ranks, sets);
     INFO(p.run.layout);
     CHECK(p.computed + p.idle + p.exposed() == Approx(p.seconds));
     CHECK(p.tokens_per_step() == 8 * 64);
   }
+}
+
+TEST_CASE("context sends keys, values and their gradients around the ring, and waits the less the more it computes") {
+  Machine machine = quiet();
+  machine.network[0] = {"all", 0, 0, 1e9, 0};
+  machine.overlap = 1;
+  const auto sent = [&](int64_t degree, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> sets = {"parallel.context.degree=" + std::to_string(degree)};
+    sets.insert(sets.end(), more.begin(), more.end());
+    double bytes = 0;
+    for (const Traffic& t : plan(machine, degree, sets).traffic)
+      if (t.axes == "context" && t.op == "send") bytes += t.bytes;
+    return bytes;
+  };
+  const double tensor = 8 * 8 * 64 * 64 * 4; // micro-batches, layers, tokens, width, bytes
+  for (const int64_t degree : {2, 4})
+    CHECK(sent(degree) == Approx(4 * tensor * static_cast<double>(degree - 1) / static_cast<double>(degree)));
+  CHECK(sent(2, {"parallel.context.again=true"}) == Approx(6 * tensor / 2));
+  const auto exposed = [&](double flops) {
+    machine.f32_flops = flops;
+    return plan(machine, 2, {"parallel.context.degree=2"}).exposed();
+  };
+  CHECK(exposed(1e9) < exposed(1e12));
 }
 
 TEST_CASE("a rank needs less memory the more is divided") {
@@ -125,6 +150,7 @@ TEST_CASE("a rank needs less memory the more is divided") {
   CHECK(static_cast<double>(states(1)) == Approx(static_cast<double>(states(0)) / 4).epsilon(0.05));
   CHECK(memory({"parallel.recompute.mode=full"}) < memory({"parallel.recompute.mode=none"}));
   CHECK(memory({"parallel.tensor.degree=4"}) < memory({}));
+  CHECK(memory({"parallel.context.degree=4"}) < memory({"parallel.context.degree=2", "parallel.data.degree=2"}));
 
   Machine small = quiet();
   const Prediction p = plan(small, 4, {});
@@ -179,7 +205,8 @@ TEST_CASE("candidates divide ranks, heads, layers and sequences") {
   REQUIRE(!all.empty());
   double before = 0;
   for (const Candidate& c : all) {
-    CHECK(c.tensor * c.pipeline * c.data == 16);
+    CHECK(c.tensor * c.context * c.pipeline * c.data == 16);
+    CHECK(64 % (2 * c.context) == 0);
     CHECK(4 % c.tensor == 0);
     CHECK(c.pipeline * c.chunks <= 8);
     CHECK(8 % (c.data * c.micro_batch) == 0);

@@ -28,11 +28,11 @@ CHANGES = (
     ("13b-as-run", "batch x 2, messages between nodes 2 x as fast", [*NO_RECOMPUTE, "run.global_batch=4032"], 2),
     ("13b-as-run", "batch x 4, messages between nodes 2 x as fast", [*NO_RECOMPUTE, "run.global_batch=8064"], 2),
     ("13b", "as it is", [], 1),
-    ("13b", "batch x 2", ["run.global_batch=4032"], 1),
-    ("13b", "batch x 4", ["run.global_batch=8064"], 1),
+    ("13b", "16 micro-batches in place of 7", ["run.global_batch=4608"], 1),
+    ("13b", "32 micro-batches", ["run.global_batch=9216"], 1),
     ("13b", "messages between nodes 2 x as fast", [], 2),
-    ("13b", "batch x 2, messages between nodes 2 x as fast", ["run.global_batch=4032"], 2),
-    ("13b", "batch x 4, messages between nodes 2 x as fast", ["run.global_batch=8064"], 2),
+    ("13b", "16 micro-batches, messages between nodes 2 x as fast", ["run.global_batch=4608"], 2),
+    ("13b", "32 micro-batches, messages between nodes 2 x as fast", ["run.global_batch=9216"], 2),
 )
 
 

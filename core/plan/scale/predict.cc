@@ -174,7 +174,14 @@ class Builder {
       m.slotted = !step.last_only && &segment != &p.plan.head && &segment != &p.plan.tail;
       m.axes = axes_index(without_braces(group));
       m.name = std::string(name_of(message.op)) + " " + group;
-      if (message.op == KM_COMM_SEND || message.op == KM_COMM_RECV) {
+      const bool single = message.op == KM_COMM_SEND || message.op == KM_COMM_RECV;
+      if (single && !goes_along_pipeline(p, group)) {
+        // Around a ring of this coordinate's ranks: all send at the same time, and what comes is there when what goes is.
+        const uint32_t own = static_cast<uint32_t>(p.strategies->rank());
+        const uint32_t peer = p.strategies->group(group)[static_cast<size_t>(message.peer)];
+        m.lane = static_cast<uint32_t>(network_.level_between(own, peer));
+        if (message.op == KM_COMM_SEND) m.seconds = network_.send(own, peer, bytes_of(message, 1));
+      } else if (single) {
         m.kind = message.op == KM_COMM_SEND ? SimMessage::Kind::kSend : SimMessage::Kind::kReceive;
         m.peer = message.peer;
         m.tag = message.tag;

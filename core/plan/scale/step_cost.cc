@@ -25,7 +25,8 @@ double smallest_dimension(const Graph& graph, const Node& node, double flops) {
 } // namespace
 
 std::string StepCost::op_class(const Step& step) const {
-  if (step.op == "attention" || step.op == "attention_backward") return step.op;
+  if (step.op == "attention" || step.op == "attention_part") return "attention";
+  if (step.op == "attention_backward" || step.op == "attention_part_backward") return "attention_backward";
   if (step.op.starts_with("projection")) return "projection";
   if (!step.op.starts_with("matmul")) return "elementwise";
   const double smallest = smallest_dimension(graph_, graph_.node(step.node), step.cost.flops);

@@ -40,6 +40,7 @@ class Estimate {
 
   void fill(Candidate& c) const {
     const double tensor = static_cast<double>(c.tensor), pipeline = static_cast<double>(c.pipeline);
+    const double context = static_cast<double>(c.context);
     const double chunks = static_cast<double>(c.chunks), layers = static_cast<double>(s_.layers);
     const double width = static_cast<double>(s_.width), data = static_cast<double>(c.data);
     const double batch = static_cast<double>(c.micro_batch);
@@ -50,11 +51,12 @@ class Estimate {
     const Cut stages = cut(s_.layers, head, c.pipeline * c.chunks);
     const double layers_of_rank = c.pipeline == 1 ? layers + head : (chunks - 1) * stages.usual + stages.busiest;
     const double element = s_.bf16 ? 2 : 4;
-    const double state = batch * static_cast<double>(s_.sequence) * width * element; // bytes of the residual stream
+    // Bytes of the residual stream, of the tokens of one rank.
+    const double state = batch * static_cast<double>(s_.sequence) / context * width * element;
 
     // One micro-batch on one rank, forward and backward.
     const double rate = machine_.flops(s_.bf16) * machine_.efficiency.at("matmul") * 0.95;
-    double compute = batch * s_.flops / (layers + head) * layers_of_rank / (tensor * rate);
+    double compute = batch * s_.flops / (layers + head) * layers_of_rank / (tensor * context * rate);
     if (c.recompute == "full") compute *= 4.0 / 3;
     if (c.recompute == "selective") compute *= 1.02;
     double messages = 0;
@@ -64,8 +66,15 @@ class Estimate {
       const double once = network_.collective(KM_COMM_ALL_REDUCE, network_.place(ranks), state);
       messages += (c.recompute == "full" ? 6 : 4) * once * layers_of_rank;
     }
+    if (c.context > 1) {
+      const double kv = state * static_cast<double>(s_.key_heads) / static_cast<double>(s_.heads) / tensor;
+      const double once = network_.send(0, static_cast<uint32_t>(c.tensor), kv);
+      // Keys and values there, their gradients back; half of it is hidden behind the parts of attention.
+      messages += (c.recompute == "full" ? 6 : 4) * (context - 1) * once * layers_of_rank * 0.5;
+    }
     if (c.pipeline > 1)
-      messages += 2 * chunks * network_.send(0, static_cast<uint32_t>(c.tensor), state / (c.sequence ? tensor : 1));
+      messages +=
+          2 * chunks * network_.send(0, static_cast<uint32_t>(c.tensor * c.context), state / (c.sequence ? tensor : 1));
     const double warm = c.pipeline == 1               ? 0
                         : c.schedule == "zero_bubble" ? (pipeline - 1) / 3
                                                       : (pipeline - 1) / chunks;
@@ -77,6 +86,8 @@ class Estimate {
       if (c.zero == 3) once_a_step += weights * 4 / link * micros;
     }
     const double updated = weights / (c.zero > 0 ? data : 1);
+    if (c.context > 1)
+      once_a_step += 2 * updated * 4 / machine_.network.back().bytes_per_second * (context - 1) / context;
     once_a_step += updated * 28 / machine_.bytes_per_second;
     c.estimate = (micros + warm) * (compute + messages) + once_a_step;
 
@@ -110,9 +121,32 @@ std::vector<std::pair<std::string, int64_t>> schedules(int64_t pipeline, int64_t
   return all;
 }
 
+constexpr int64_t kMostContext = 8; // further around a ring, messages outweigh what a rank computes
+
+// All that differ in micro-batch, schedule, ZeRO and recomputation.
+void add_candidates(const ModelShape& model, int64_t ranks, int64_t tensor, int64_t context, int64_t pipeline,
+                    std::vector<Candidate>& all) {
+  const int64_t data = ranks / tensor / context / pipeline;
+  for (const int64_t micro_batch : {1, 2, 4, 8, 16}) {
+    if (model.sequences % (data * micro_batch)) continue;
+    for (const auto& [schedule, chunks] : schedules(pipeline, model.layers, model.sequences / (data * micro_batch)))
+      for (const int64_t zero : {0, 1, 3})
+        for (const char* recompute : {"none", "selective", "full"}) {
+          if (data == 1 && zero > 0) continue;
+          Candidate c;
+          c.tensor = tensor, c.context = context, c.pipeline = pipeline, c.data = data;
+          c.schedule = schedule, c.chunks = chunks, c.zero = zero;
+          c.micro_batch = micro_batch, c.recompute = recompute;
+          c.sequence = tensor > 1 && model.sequence / context % tensor == 0;
+          all.push_back(std::move(c));
+        }
+  }
+}
+
 std::string text_of(const Candidate& c) {
-  std::string text = "tensor " + std::to_string(c.tensor) + (c.sequence ? " sequence" : "") + ", pipeline " +
-                     std::to_string(c.pipeline);
+  std::string text = "tensor " + std::to_string(c.tensor) + (c.sequence ? " sequence" : "");
+  if (c.context > 1) text += ", context " + std::to_string(c.context);
+  text += ", pipeline " + std::to_string(c.pipeline);
   if (c.pipeline > 1) text += " " + c.schedule + (c.chunks > 1 ? " " + std::to_string(c.chunks) : "");
   text += ", data " + std::to_string(c.data) + " zero " + std::to_string(c.zero) + ", micro_batch " +
           std::to_string(c.micro_batch) + ", recompute " + c.recompute;
@@ -125,6 +159,7 @@ std::vector<std::string> Candidate::sets() const {
   const auto number = [](int64_t n) { return std::to_string(n); };
   return {"parallel.tensor.degree=" + number(tensor),
           std::string("parallel.tensor.sequence=") + (sequence ? "true" : "false"),
+          "parallel.context.degree=" + number(context),
           "parallel.pipeline.degree=" + number(pipeline),
           "parallel.pipeline.schedule=" + schedule,
           "parallel.pipeline.chunks=" + number(chunks > 1 ? chunks : 0),
@@ -140,26 +175,13 @@ std::vector<Candidate> candidates(const ModelShape& model, const Machine& machin
   std::vector<Candidate> all;
   for (int64_t tensor = 1; tensor <= model.heads; ++tensor) {
     if (ranks % tensor || model.heads % tensor || model.key_heads % tensor) continue;
-    for (int64_t pipeline = 1; pipeline <= model.layers; ++pipeline) {
-      if (ranks / tensor % pipeline) continue;
-      const int64_t data = ranks / tensor / pipeline;
-      for (const int64_t micro_batch : {1, 2, 4, 8, 16}) {
-        if (model.sequences % (data * micro_batch)) continue;
-        for (const auto& [schedule, chunks] : schedules(pipeline, model.layers, model.sequences / (data * micro_batch)))
-          for (const int64_t zero : {0, 1, 3})
-            for (const char* recompute : {"none", "selective", "full"}) {
-              if (data == 1 && zero > 0) continue;
-              Candidate c;
-              c.tensor = tensor, c.pipeline = pipeline, c.data = data;
-              c.schedule = schedule, c.chunks = chunks, c.zero = zero;
-              c.micro_batch = micro_batch, c.recompute = recompute;
-              c.sequence = tensor > 1 && model.sequence % tensor == 0;
-              estimate.fill(c);
-              all.push_back(std::move(c));
-            }
-      }
+    for (int64_t context = 1; context <= kMostContext; context *= 2) {
+      if (ranks / tensor % context || (context > 1 && model.sequence % (2 * context))) continue;
+      for (int64_t pipeline = 1; pipeline <= model.layers; ++pipeline)
+        if (ranks / tensor / context % pipeline == 0) add_candidates(model, ranks, tensor, context, pipeline, all);
     }
   }
+  for (Candidate& c : all) estimate.fill(c);
   // The formula for memory is rough: what is a little too large by it is planned, too, and the plan decides.
   const double most = machine.memory_bytes > 0 ? 2 * machine.memory_bytes : 1e300;
   std::erase_if(all, [most](const Candidate& c) { return c.memory > most; });

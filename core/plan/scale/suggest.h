@@ -11,7 +11,7 @@ namespace kumiki {
 
 // One way to divide the ranks.
 struct Candidate {
-  int64_t tensor = 1, pipeline = 1, data = 1;
+  int64_t tensor = 1, context = 1, pipeline = 1, data = 1;
   std::string schedule = "1f1b";
   int64_t chunks = 1; // stages of a rank
   int64_t zero = 0;

@@ -55,6 +55,9 @@ constexpr Entry kKernels[] = {
     {"rmsnorm_backward_weight", make_norm_backward_weight, 1},
     {"attention", make_attention},
     {"attention_backward", make_attention_backward},
+    {"attention_part", make_attention},
+    {"attention_part_backward", make_attention_backward},
+    {"attention_merge", make_attention_merge},
     {"rope", make_rope},
     {"add_position", make_add_position},
     {"add_position_backward", make_add_position_backward, 1},
@@ -74,7 +77,8 @@ constexpr Entry kKernels[] = {
     {"adamw_update", make_adamw_update},
 };
 
-constexpr Functions kFunctions = {.elementwise = &kElementwise,
+constexpr Functions kFunctions = {.attention = &kAttention,
+                                  .elementwise = &kElementwise,
                                   .loss = &kLosses,
                                   .norm = &kNorms,
                                   .position = &kPositions,

@@ -11,6 +11,7 @@ namespace kumiki::generic {
 
 using namespace kernels;
 
+extern const AttentionFunctions kAttention;     /* attention/merge.cc */
 extern const ElementwiseFunctions kElementwise; /* elementwise/elementwise.cc */
 extern const LossFunctions kLosses;             /* loss/loss.cc */
 extern const NormFunctions kNorms;              /* norm/norm.cc */

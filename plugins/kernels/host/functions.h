@@ -3,6 +3,7 @@
 #ifndef KUMIKI_PLUGINS_KERNELS_HOST_FUNCTIONS_H
 #define KUMIKI_PLUGINS_KERNELS_HOST_FUNCTIONS_H
 
+#include "plugins/kernels/host/attention.h"
 #include "plugins/kernels/host/elementwise.h"
 #include "plugins/kernels/host/loss.h"
 #include "plugins/kernels/host/norm.h"
@@ -13,6 +14,7 @@
 namespace kumiki::kernels {
 
 struct Functions {
+  const AttentionFunctions* attention;
   const ElementwiseFunctions* elementwise;
   const LossFunctions* loss;
   const NormFunctions* norm;

@@ -68,6 +68,13 @@ uint32_t Op::plain_inputs() const {
   return op_.n_inputs - addends;
 }
 
+Positions positions_of(const Op& op, int64_t count) {
+  const Positions p{op.i64("offset", 0), op.i64("fold", count), op.i64("fold_offset", 0), count};
+  if (p.offset < 0 || p.fold_offset < 0 || p.fold < 0 || p.fold > count)
+    throw Unsupported(op.name() + ": there are no positions like attributes offset, fold, fold_offset");
+  return p;
+}
+
 int64_t width(const km_tensor& t) { return t.rank == 0 ? 1 : t.dims[t.rank - 1]; }
 
 int64_t rows(const km_tensor& t) {

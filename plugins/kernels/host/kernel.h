@@ -61,6 +61,9 @@ class Op {
   const Functions& functions_;
 };
 
+/* By the op's attributes; throws Unsupported where they do not go together. */
+Positions positions_of(const Op& op, int64_t count);
+
 /* The last dimension, and the product of all others. */
 int64_t width(const km_tensor& t);
 int64_t rows(const km_tensor& t);

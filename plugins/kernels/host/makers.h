@@ -27,6 +27,8 @@ std::unique_ptr<Kernel> make_norm(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_norm_backward(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_norm_backward_weight(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_sum_rows(const Op& op, const Pool& pool);
+/* attention_merge.cc */
+std::unique_ptr<Kernel> make_attention_merge(const Op& op, const Pool& pool);
 /* position.cc, embedding.cc */
 std::unique_ptr<Kernel> make_rope(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_add_position(const Op& op, const Pool& pool);

@@ -34,7 +34,7 @@ void fill_angles(double base, double sign, int64_t width, int64_t position, floa
   }
 }
 
-/* The table is made once where positions are 0 … T-1; with `past` it is made in the workspace of each run. */
+/* The table is made once where positions are known; with `past` it is made in the workspace of each run. */
 class Rope : public Kernel {
  public:
   Rope(const Op& op, const Pool& pool) : Kernel(op, pool) {
@@ -43,6 +43,7 @@ class Rope : public Kernel {
     has_past_ = op.inputs() > 1;
     if (has_past_) require_past(op, 1);
     shape_ = tokens_of(op, op.input(0));
+    positions_ = positions_of(op, shape_.tokens);
     head_width_ = op.i64("head_width", 0);
     base_ = op.f64("base", 10000.0);
     sign_ = op.f64("sign", 1.0);
@@ -79,13 +80,14 @@ class Rope : public Kernel {
   void fill(float* table, int64_t past) const {
     pool_.ranges(shape_.tokens, 16, [&](int64_t begin, int64_t end, uint32_t) {
       for (int64_t t = begin; t < end; ++t)
-        fill_angles(base_, sign_, head_width_, past + t, table + t * head_width_,
+        fill_angles(base_, sign_, head_width_, past + positions_.of(t), table + t * head_width_,
                     table + t * head_width_ + head_width_ / 2);
     });
   }
 
   bool has_past_;
   Tokens shape_{};
+  Positions positions_;
   int64_t head_width_;
   double base_, sign_;
   std::vector<float> table_; /* [tokens][cosines, sines] */
@@ -101,23 +103,24 @@ class AddPosition : public Kernel {
     if (has_past_) require_past(op, 2);
     shape_ = tokens_of(op, op.input(0));
     if (width(op.input(1)) != shape_.width) throw Unsupported("add_position: table and x differ in width");
-    offset_ = op.i64("offset", 0);
+    positions_ = positions_of(op, shape_.tokens);
+    if (rows(op.input(1)) < positions_.end()) throw Unsupported("add_position: fewer rows than positions");
     support_.in_place[0] = 1;
   }
   void run(const Buffers& b, void*) override {
-    const int64_t past = offset_ + (has_past_ ? *b.in<int32_t>(2) : 0), w = shape_.width;
-    pool_.ranges(shape_.batch * shape_.tokens, std::max<int64_t>(1, 8192 / w),
-                 [&](int64_t begin, int64_t end, uint32_t) {
-                   for (int64_t row = begin; row < end; ++row)
-                     functions_.position->add(b.in(0) + row * w, b.in(1) + (past + row % shape_.tokens) * w,
-                                              b.out(0) + row * w, w);
-                 });
+    const int64_t past = has_past_ ? *b.in<int32_t>(2) : 0, w = shape_.width;
+    pool_.ranges(
+        shape_.batch * shape_.tokens, std::max<int64_t>(1, 8192 / w), [&](int64_t begin, int64_t end, uint32_t) {
+          for (int64_t row = begin; row < end; ++row)
+            functions_.position->add(b.in(0) + row * w, b.in(1) + (past + positions_.of(row % shape_.tokens)) * w,
+                                     b.out(0) + row * w, w);
+        });
   }
 
  private:
   bool has_past_;
   Tokens shape_{};
-  int64_t offset_;
+  Positions positions_;
 };
 
 class AddPositionBackward : public Kernel {
@@ -127,8 +130,8 @@ class AddPositionBackward : public Kernel {
     op.require_counts(1, 1);
     shape_ = tokens_of(op, op.input(0));
     rows_ = op.i64("rows", rows(op.output(0)));
-    offset_ = op.i64("offset", 0);
-    if (rows_ < offset_ + shape_.tokens) throw Unsupported("add_position_backward: fewer rows than tokens");
+    positions_ = positions_of(op, shape_.tokens);
+    if (rows_ < positions_.end()) throw Unsupported("add_position_backward: fewer rows than positions");
     addend_ = op.addend(0);
     support_.flags = KM_SUPPORT_ADDEND_APART;
   }
@@ -145,17 +148,21 @@ class AddPositionBackward : public Kernel {
         } else if (addend != y) {
           std::memcpy(row, addend + r * w, bytes);
         }
-        const int64_t t = r - offset_;
-        if (t < 0 || t >= shape_.tokens) continue;
-        for (int64_t s = 0; s < shape_.batch; ++s)
-          functions_.position->add(row, b.in(0) + (s * shape_.tokens + t) * w, row, w);
+        const auto add_token = [&](int64_t t) {
+          for (int64_t s = 0; s < shape_.batch; ++s)
+            functions_.position->add(row, b.in(0) + (s * shape_.tokens + t) * w, row, w);
+        };
+        const Positions& p = positions_;
+        if (r >= p.offset && r < p.offset + p.fold) add_token(r - p.offset);
+        if (r >= p.fold_offset && r - p.fold_offset < p.count - p.fold) add_token(r - p.fold_offset + p.fold);
       }
     });
   }
 
  private:
   Tokens shape_{};
-  int64_t rows_, offset_;
+  Positions positions_;
+  int64_t rows_;
   int addend_;
 };
 

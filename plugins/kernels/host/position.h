@@ -6,6 +6,18 @@
 
 namespace kumiki::kernels {
 
+/* Where the `count` tokens of x (of dropout: elements of a sample) stand in the whole: by the attributes offset, fold,
+ * fold_offset in two runs. */
+struct Positions {
+  int64_t offset = 0, fold = 0, fold_offset = 0, count = 0;
+
+  int64_t of(int64_t i) const { return i < fold ? offset + i : fold_offset + i - fold; }
+  int64_t end() const {
+    const int64_t first = offset + fold, second = fold < count ? fold_offset + count - fold : 0;
+    return first > second ? first : second;
+  }
+};
+
 /* Tokens' rows of a table [rows, width]: with attribute offset the table is a part of the whole, and has not all. */
 class TablePart {
  public:

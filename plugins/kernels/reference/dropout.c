@@ -20,7 +20,8 @@ km_status check_dropout(const km_host* host, const km_op* op, km_support* suppor
                     "seed and sample must be i64 []");
   double probability = km_attribute_f64(op, "probability", 0);
   REFERENCE_REQUIRE(probability >= 0 && probability < 1, "probability must be in [0, 1)");
-  REFERENCE_REQUIRE(km_attribute_i64(op, "offset", 0) >= 0, "offset must not be negative");
+  int64_t batch = op->inputs[0].dims[0], elements = batch ? km_elements(&op->inputs[0]) / batch : 0;
+  REFERENCE_REQUIRE(reference_positions_fit(reference_positions_of(op, elements), INT64_MAX), "no such positions");
   support->in_place[0] |= 1u;
   return KM_OK;
 }
@@ -30,14 +31,14 @@ km_status run_dropout(const reference_call* c) {
   float* y = c->out[0];
   double probability = km_attribute_f64(c->op, "probability", 0);
   int64_t batch = c->op->inputs[0].dims[0], elements = batch ? km_elements(&c->op->inputs[0]) / batch : 0;
-  int64_t offset = km_attribute_i64(c->op, "offset", 0);
+  reference_positions positions = reference_positions_of(c->op, elements);
   uint64_t seed = (uint64_t) * (const int64_t*)c->in[1], first_sample = (uint64_t) * (const int64_t*)c->in[2];
   uint32_t stream = (uint32_t)km_attribute_i64(c->op, "stream", 0);
   uint32_t key[2] = {(uint32_t)seed ^ stream, (uint32_t)(seed >> 32)};
   for (int64_t b = 0; b < batch; ++b) {
     uint64_t sample = first_sample + (uint64_t)b;
     for (int64_t e = 0; e < elements; ++e) {
-      uint64_t number = (uint64_t)(e + offset), quad = number / 4;
+      uint64_t number = (uint64_t)reference_position(positions, e), quad = number / 4;
       uint32_t counter[4] = {(uint32_t)quad, (uint32_t)(quad >> 32), (uint32_t)sample, (uint32_t)(sample >> 32)},
                word[4];
       reference_philox(counter, key, word);

@@ -28,6 +28,9 @@ km_status check_rmsnorm_backward_weight(const km_host* host, const km_op* op, km
 km_status check_add_rmsnorm(const km_host* host, const km_op* op, km_support* support);
 km_status check_attention(const km_host* host, const km_op* op, km_support* support);
 km_status check_attention_backward(const km_host* host, const km_op* op, km_support* support);
+km_status check_attention_part(const km_host* host, const km_op* op, km_support* support);
+km_status check_attention_part_backward(const km_host* host, const km_op* op, km_support* support);
+km_status check_attention_merge(const km_host* host, const km_op* op, km_support* support);
 km_status check_rope(const km_host* host, const km_op* op, km_support* support);
 km_status check_add_position(const km_host* host, const km_op* op, km_support* support);
 km_status check_add_position_backward(const km_host* host, const km_op* op, km_support* support);
@@ -71,7 +74,9 @@ km_status run_rmsnorm_backward(const reference_call* call);
 km_status run_rmsnorm_backward_weight(const reference_call* call);
 km_status run_add_rmsnorm(const reference_call* call);
 km_status run_attention(const reference_call* call);
-km_status run_attention_backward(const reference_call* call);
+km_status run_attention_backward(const reference_call* call); /* of attention_part_backward, too */
+km_status run_attention_part(const reference_call* call);
+km_status run_attention_merge(const reference_call* call);
 km_status run_rope(const reference_call* call);
 km_status run_add_position(const reference_call* call);
 km_status run_add_position_backward(const reference_call* call);

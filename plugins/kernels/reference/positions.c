@@ -26,6 +26,7 @@ km_status check_rope(const km_host* host, const km_op* op, km_support* support) 
   REFERENCE_REQUIRE(reference_is(x, KM_F32, 3) && reference_same(x, &op->outputs[0]),
                     "x and y must be f32 [B, T, H·D]");
   REFERENCE_REQUIRE(width >= 2 && width % 2 == 0 && x->dims[2] % width == 0, "head_width must be even and divide x");
+  REFERENCE_REQUIRE(reference_positions_fit(reference_positions_of(op, x->dims[1]), INT64_MAX), "no such positions");
   support->in_place[0] |= 1u;
   return KM_OK;
 }
@@ -35,10 +36,12 @@ km_status run_rope(const reference_call* c) {
   float* y = c->out[0];
   int64_t tokens = c->op->inputs[0].dims[1], n = c->op->inputs[0].dims[2], rows = c->op->inputs[0].dims[0] * tokens;
   int64_t width = km_attribute_i64(c->op, "head_width", 0), half = width / 2, past = past_of(c, 1);
+  reference_positions positions = reference_positions_of(c->op, tokens);
   double base = km_attribute_f64(c->op, "base", 10000), sign = km_attribute_f64(c->op, "sign", 1);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t i = 0; i < half; ++i) {
-      double angle = sign * (double)(past + r % tokens) * pow(base, -2.0 * (double)i / (double)width);
+      double angle = sign * (double)(past + reference_position(positions, r % tokens)) *
+                     pow(base, -2.0 * (double)i / (double)width);
       double cosine = cos(angle), sine = sin(angle);
       for (int64_t head = r * n; head < (r + 1) * n; head += width) {
         double first = x[head + i], second = x[head + i + half];
@@ -55,8 +58,8 @@ km_status check_add_position(const km_host* host, const km_op* op, km_support* s
   const km_tensor *x = &op->inputs[0], *table = &op->inputs[1];
   REFERENCE_REQUIRE(reference_is(x, KM_F32, 3) && reference_same(x, &op->outputs[0]), "x and y must be f32 [B, T, N]");
   REFERENCE_REQUIRE(reference_is(table, KM_F32, 2) && table->dims[1] == x->dims[2], "table must be f32 [P, N]");
-  int64_t offset = km_attribute_i64(op, "offset", 0);
-  REFERENCE_REQUIRE(offset >= 0 && table->dims[0] >= offset + x->dims[1], "the table has fewer rows than x has tokens");
+  REFERENCE_REQUIRE(reference_positions_fit(reference_positions_of(op, x->dims[1]), table->dims[0]),
+                    "the table has fewer rows than x has tokens");
   support->in_place[0] |= 1u;
   return KM_OK;
 }
@@ -65,10 +68,12 @@ km_status run_add_position(const reference_call* c) {
   const float *x = c->in[0], *table = c->in[1];
   float* y = c->out[0];
   int64_t tokens = c->op->inputs[0].dims[1], n = c->op->inputs[0].dims[2], rows = c->op->inputs[0].dims[0] * tokens;
-  int64_t past = past_of(c, 2) + km_attribute_i64(c->op, "offset", 0), room = c->op->inputs[1].dims[0];
-  if (past < 0 || past + tokens > room) return refuse_past(c, past, tokens, room);
+  int64_t past = past_of(c, 2), room = c->op->inputs[1].dims[0];
+  reference_positions positions = reference_positions_of(c->op, tokens);
+  if (past < 0 || !reference_positions_fit(positions, room - past)) return refuse_past(c, past, tokens, room);
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t j = 0; j < n; ++j) y[r * n + j] = (float)((double)x[r * n + j] + table[(past + r % tokens) * n + j]);
+    for (int64_t j = 0; j < n; ++j)
+      y[r * n + j] = (float)((double)x[r * n + j] + table[(past + reference_position(positions, r % tokens)) * n + j]);
   return KM_OK;
 }
 
@@ -79,8 +84,7 @@ km_status check_add_position_backward(const km_host* host, const km_op* op, km_s
                     "dy must be f32 [B, T, N], the output [P, N]");
   REFERENCE_REQUIRE(table->dims[0] == km_attribute_i64(op, "rows", 0) && table->dims[1] == dy->dims[2],
                     "the output is not [rows, N]");
-  int64_t offset = km_attribute_i64(op, "offset", 0);
-  REFERENCE_REQUIRE(offset >= 0 && table->dims[0] >= offset + dy->dims[1],
+  REFERENCE_REQUIRE(reference_positions_fit(reference_positions_of(op, dy->dims[1]), table->dims[0]),
                     "the table has fewer rows than dy has tokens");
   return KM_OK;
 }
@@ -88,12 +92,13 @@ km_status check_add_position_backward(const km_host* host, const km_op* op, km_s
 km_status run_add_position_backward(const reference_call* c) {
   const float *dy = c->in[0], *addend = reference_addend(c, 0);
   int64_t batch = c->op->inputs[0].dims[0], tokens = c->op->inputs[0].dims[1], n = c->op->inputs[0].dims[2];
-  int64_t offset = km_attribute_i64(c->op, "offset", 0);
+  reference_positions p = reference_positions_of(c->op, tokens);
   for (int64_t row = 0; row < c->op->outputs[0].dims[0]; ++row)
     for (int64_t j = 0; j < n; ++j) {
       double sum = 0;
-      int64_t t = row - offset;
-      for (int64_t b = 0; b < batch && t >= 0 && t < tokens; ++b) sum += dy[(b * tokens + t) * n + j];
+      for (int64_t b = 0; b < batch; ++b)
+        for (int64_t t = 0; t < tokens; ++t)
+          if (reference_position(p, t) == row) sum += dy[(b * tokens + t) * n + j];
       reference_put(c->out[0], addend, row * n + j, sum);
     }
   return KM_OK;

@@ -123,6 +123,23 @@ static inline void reference_store(void* p, uint32_t dtype, int64_t i, double va
   else
     ((float*)p)[i] = (float)value;
 }
+/* Where x stands in the whole: its `count` tokens (of dropout: elements of a sample) at offset, offset + 1, …, from number
+ * `fold` on at fold_offset, …. */
+typedef struct reference_positions {
+  int64_t offset, fold, fold_offset, count;
+} reference_positions;
+static inline reference_positions reference_positions_of(const km_op* op, int64_t count) {
+  reference_positions p = {km_attribute_i64(op, "offset", 0), km_attribute_i64(op, "fold", count),
+                           km_attribute_i64(op, "fold_offset", 0), count};
+  return p;
+}
+static inline int reference_positions_fit(reference_positions p, int64_t room) {
+  return p.offset >= 0 && p.fold_offset >= 0 && p.fold >= 0 && p.fold <= p.count && p.offset + p.fold <= room &&
+         (p.fold == p.count || p.fold_offset + p.count - p.fold <= room);
+}
+static inline int64_t reference_position(reference_positions p, int64_t i) {
+  return i < p.fold ? p.offset + i : p.fold_offset + i - p.fold;
+}
 /* out[i] = value + addend[i] (addend may be NULL, or out itself), f32. */
 static inline void reference_put(float* out, const float* addend, int64_t i, double value) {
   out[i] = (float)(addend ? value + (double)addend[i] : value);

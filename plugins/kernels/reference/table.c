@@ -51,6 +51,9 @@ const reference_op reference_table[] = {
     /* attention.c */
     {"attention", check_attention, run_attention},
     {"attention_backward", check_attention_backward, run_attention_backward},
+    {"attention_part", check_attention_part, run_attention_part},
+    {"attention_part_backward", check_attention_part_backward, run_attention_backward},
+    {"attention_merge", check_attention_merge, run_attention_merge},
     /* positions.c */
     {"rope", check_rope, run_rope},
     {"add_position", check_add_position, run_add_position},

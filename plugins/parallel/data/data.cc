@@ -3,6 +3,8 @@
 // Rajbhandari et al. 2020) and gather the parameter where it is read: 1 and 2 once a step, 3 again before each use.
 #include "data.h"
 
+#include "plugins/parallel/gradients.h"
+
 namespace kumiki::parallel {
 namespace {
 
@@ -59,7 +61,7 @@ km_status rewrite_training(void* self, km_graph* graph, const km_axis* axis) {
   const auto& options = *static_cast<const DataOptions*>(self);
   return guarded(options.host, "data", [&] {
     GraphView view(options.host, graph);
-    reduce_gradients(view, options, *axis); // first: it asks for placements, which are those of before the rewrite
+    reduce_gradients(view, static_cast<uint64_t>(options.bucket), *axis); // first: it asks for placements
     if (options.zero == 1) merge_scatters(view, options, *axis);
     if (options.zero == 2) scatter_each_micro_batch(view, *axis);
   });
@@ -70,7 +72,7 @@ const km_option kOptions[] = {
     {"zero", KM_OPTION_I64, 0, "0", 0, 3, nullptr,
      "what is divided over the axis: 0 nothing; 1 parameters and optimizer states; 2 sums of gradients too; 3 also "
      "between uses"},
-    {"bucket", KM_OPTION_I64, 0, "26214400", 1, 1e15, nullptr, "bytes of gradients that are reduced together, at most"},
+    kBucketOption,
 };
 const km_parallel_strategy kData = {sizeof(km_parallel_strategy),
                                     KM_LEVEL_DATA,

@@ -1,4 +1,4 @@
-// What the files of this folder share: the options, and how gradients are summed over the axis (gradients.cc).
+// What the files of this folder share: the options, and how ZeRO sums gradients over the axis (gradients.cc).
 #pragma once
 
 #include "plugins/parallel/graph_view.h"
@@ -11,10 +11,7 @@ struct DataOptions {
   int64_t bucket = 0; // bytes
 };
 
-// All after autodiff, for the axis of this strategy. Gradients that are still partial are summed in the tail, some of
-// them together, in the order in which backward makes them.
-void reduce_gradients(GraphView& graph, const DataOptions& options, const km_axis& axis);
-// The reduce-scatters that autodiff put into the tail become fewer, of several tensors each.
+// Both after autodiff, for the axis of this strategy. The reduce-scatters that autodiff put into the tail become fewer, of several tensors each.
 void merge_scatters(GraphView& graph, const DataOptions& options, const km_axis& axis);
 // They move in front of the sums over micro-batches, so that each rank adds up its own range only.
 void scatter_each_micro_batch(GraphView& graph, const km_axis& axis);

@@ -49,20 +49,22 @@ class List {
     while (weights < micros_) weight(weights++, 0);
   }
 
-  // Each rank has several stages and goes through them in rounds of `degree` micro-batches (Narayanan et al. 2021).
+  // Each rank has several stages and goes through them in rounds of `degree` micro-batches (Narayanan et al. 2021). Fewer
+  // are one round, in which each stage waits a little for the last one of the round before.
   void interleaved() {
     struct Step {
       int64_t micro, chunk;
     };
     std::vector<Step> forwards, backwards;
-    for (int64_t round = 0; round < micros_; round += degree_)
+    const int64_t size = std::min(degree_, micros_);
+    for (int64_t round = 0; round < micros_; round += size)
       for (int64_t chunk = 0; chunk < chunks_; ++chunk)
-        for (int64_t i = 0; i < degree_; ++i) {
+        for (int64_t i = 0; i < size; ++i) {
           forwards.push_back({round + i, chunk});
           backwards.push_back({round + i, chunks_ - 1 - chunk});
         }
     const int64_t all = micros_ * chunks_;
-    const int64_t ahead = micros_ == degree_ ? all : std::min(all, (degree_ - 1 - rank_) * 2 + (chunks_ - 1) * degree_);
+    const int64_t ahead = micros_ <= degree_ ? all : std::min(all, (degree_ - 1 - rank_) * 2 + (chunks_ - 1) * degree_);
     const auto at = [](const std::vector<Step>& steps, int64_t i) { return steps[static_cast<size_t>(i)]; };
     for (int64_t i = 0; i < ahead; ++i) forward(at(forwards, i).micro, at(forwards, i).chunk);
     for (int64_t i = 0; i < all; ++i) {
@@ -92,9 +94,10 @@ void emit_schedule(const PipelineOptions& options, const km_schedule& schedule) 
   if (!schedule.training || options.schedule == "gpipe") {
     list.gpipe();
   } else if (options.schedule == "interleaved") {
-    if (schedule.micro_batches % schedule.degree)
+    if (schedule.micro_batches > schedule.degree && schedule.micro_batches % schedule.degree)
       fail_user("schedule \"interleaved\" needs micro-batches in a multiple of the degree, " +
-                std::to_string(schedule.degree) + ", but a step has " + std::to_string(schedule.micro_batches) +
+                std::to_string(schedule.degree) + ", or fewer, but a step has " +
+                std::to_string(schedule.micro_batches) +
                 ": change run.global_batch or run.micro_batch, or use \"1f1b\"");
     list.interleaved();
   } else if (options.schedule == "zero_bubble") {

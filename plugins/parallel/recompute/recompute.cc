@@ -24,13 +24,18 @@ bool stays_inside(const GraphView& graph, const NodeView& node) {
   return true;
 }
 
+// What attention makes, divided over ranks or not; the keys of other ranks are kept, or fetched again, as context says.
+bool is_attention(const std::string& op) {
+  return op == "attention" || op == "attention_part" || op == "attention_merge";
+}
+
 void mark(const Recompute& options, GraphView graph) {
   if (options.mode == "none" || !graph.training()) return;
   for (const NodeView& node : graph.nodes()) {
     if (node.phase != KM_PHASE_BODY || node.part != KM_PART_FORWARD || node.layer < 0 || node.op == "transfer")
       continue;
     if (options.layers > 0 && node.layer >= options.layers) continue;
-    if (options.mode == "full" ? stays_inside(graph, node) : node.op == "attention") graph.mark_again(node.id);
+    if (options.mode == "full" ? stays_inside(graph, node) : is_attention(node.op)) graph.mark_again(node.id);
   }
 }
 

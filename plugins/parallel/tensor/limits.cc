@@ -3,15 +3,6 @@
 namespace kumiki::parallel {
 namespace {
 
-// "1, 2, 4": the degrees up to `most` that `fits` takes.
-template <typename Fits>
-std::string degrees_that(int64_t most, Fits fits) {
-  std::string text;
-  for (int64_t degree = 1; degree <= most; ++degree)
-    if (fits(degree)) text += (text.empty() ? "" : ", ") + std::to_string(degree);
-  return text;
-}
-
 int64_t last_dimension(const GraphView& graph, km_value id) {
   const km_tensor tensor = graph.value(id).tensor;
   return tensor.dims[tensor.rank - 1];

@@ -137,19 +137,20 @@ void Forward(const AttentionHead& h, int64_t begin, int64_t end, float* scratch)
       const int64_t nk = std::min(kBlock, last - k0);
       const int64_t shift = k0 - (h.past + q0); // key r is seen by the queries c >= r + shift
       const bool partly = nk - 1 + shift > 0;
-      if (h.segments && !segments_meet(h.segments + k0, nk, h.segments + q0, nq)) continue;
+      if (h.key_segments && !segments_meet(h.key_segments + k0, nk, h.query_segments + q0, nq)) continue;
 
       block_product({k + k0 * pitch, pitch, 1, queries, kBlock, scores, kBlock, false}, nk, columns, h.width,
                     [&](int64_t i, int64_t, int64_t j, int64_t count, int64_t&, int64_t& k1) {
                       if (j + count - 1 < i + shift) k1 = 0;
                     });
-      if (partly || h.segments) {
+      if (partly || h.key_segments) {
         for (int64_t r = 0; r < nk; ++r) {
           float* row = scores + r * kBlock;
           for (int64_t j = 0; j < columns; j += n) {
-            if (!h.segments && j >= r + shift) break;
+            if (!h.key_segments && j >= r + shift) break;
             auto seen = hn::Ge(iota(j), hn::Set(d, static_cast<float>(r + shift)));
-            if (h.segments) seen = hn::And(seen, same_segment(h.segments[k0 + r], h.segments + q0 + j, nq - j));
+            if (h.key_segments)
+              seen = hn::And(seen, same_segment(h.key_segments[k0 + r], h.query_segments + q0 + j, nq - j));
             hn::StoreU(hn::IfThenElse(seen, hn::LoadU(d, row + j), hn::Set(d, kMasked)), d, row + j);
           }
         }
@@ -200,9 +201,14 @@ void Forward(const AttentionHead& h, int64_t begin, int64_t end, float* scratch)
       first = false;
     }
     for (int64_t i = 0; i < nq; ++i) {
+      float* to = h.o + (q0 + i) * h.q_pitch;
+      if (maxima[i] <= kMasked) { // it sees no key
+        h.lse[q0 + i] = -INFINITY;
+        std::memset(to, 0, static_cast<size_t>(h.width) * sizeof(float));
+        continue;
+      }
       h.lse[q0 + i] = maxima[i] + std::log(sums[i]);
       const V f = hn::Set(d, 1.0f / sums[i]);
-      float* to = h.o + (q0 + i) * h.q_pitch;
       for (int64_t j = 0; j < w; j += n) store_upto(hn::Mul(f, hn::LoadU(d, output + i * w + j)), to + j, h.width - j);
     }
   }
@@ -217,7 +223,7 @@ int64_t BackwardScratch(int64_t width, int64_t keys) {
 HWY_INLINE void block_gradient(const AttentionHead& h, const float* lse, const float* deltas, int64_t q0, int64_t nq,
                                int64_t k0, int64_t nk, float* scores, float* dp) {
   const F d;
-  const int64_t n = lanes(), columns = round_up(nk), shift = k0 - q0;
+  const int64_t n = lanes(), columns = round_up(nk), shift = k0 - q0 - h.past;
   for (int64_t i = 0; i < nq; ++i) {
     const V l = hn::Set(d, lse[q0 + i]), delta = hn::Set(d, deltas[i]);
     float *s = scores + i * kBlock, *g = dp + i * kBlock;
@@ -225,9 +231,10 @@ HWY_INLINE void block_gradient(const AttentionHead& h, const float* lse, const f
     for (int64_t j = 0; j < columns; j += n) {
       V p = exp_fast(hn::Sub(hn::LoadU(d, s + j), l));
       V ds = hn::Mul(p, hn::Sub(hn::LoadU(d, g + j), delta));
-      if (visible < j + n || h.segments) {
-        auto seen = hn::Lt(iota(j), hn::Set(d, static_cast<float>(visible)));
-        if (h.segments) seen = hn::And(seen, same_segment(h.segments[q0 + i], h.segments + k0 + j, nk - j));
+      if (std::min(visible, nk) < j + n || h.key_segments) {
+        auto seen = hn::Lt(iota(j), hn::Set(d, static_cast<float>(std::min(visible, nk))));
+        if (h.key_segments)
+          seen = hn::And(seen, same_segment(h.query_segments[q0 + i], h.key_segments + k0 + j, nk - j));
         p = hn::IfThenElseZero(seen, p);
         ds = hn::IfThenElseZero(seen, ds);
       }
@@ -239,8 +246,8 @@ HWY_INLINE void block_gradient(const AttentionHead& h, const float* lse, const f
 
 void Backward(const AttentionHead& h, const AttentionGradients& x, float* scratch) {
   const F d;
-  const int64_t n = lanes(), w = round_up(h.width), tokens = h.queries, blocks = (tokens + kBlock - 1) / kBlock;
-  float* keys = scratch; // [tokens][w], as are dk and dv
+  const int64_t n = lanes(), w = round_up(h.width), blocks = (h.keys + kBlock - 1) / kBlock;
+  float* keys = scratch; // [keys][w], as are dk and dv
   float* dk = keys + h.keys * w;
   float* dv = dk + h.keys * w;
   float* keys_t = dv + h.keys * w; // [blocks][width][kBlock]
@@ -252,19 +259,19 @@ void Backward(const AttentionHead& h, const AttentionGradients& x, float* scratc
   float* dp = scores + kBlock * kBlock;
   float* deltas = dp + kBlock * kBlock;
 
-  copy_rows(h.k, h.k_pitch, tokens, h.width, 1.0f, keys, w);
+  copy_rows(h.k, h.k_pitch, h.keys, h.width, 1.0f, keys, w);
   for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t first = b * kBlock, rows = std::min(kBlock, tokens - first);
+    const int64_t first = b * kBlock, rows = std::min(kBlock, h.keys - first);
     copy_transposed(h.k + first * h.k_pitch, h.k_pitch, rows, h.width, keys_t + first * h.width);
     copy_transposed(h.v + first * h.k_pitch, h.k_pitch, rows, h.width, values_t + first * h.width);
   }
   std::memset(dk, 0, static_cast<size_t>(2 * h.keys * w) * sizeof(float));
 
   for (int64_t member = 0; member < x.group; ++member) {
-    const float* lse = x.lse + member * tokens;
+    const float* lse = x.lse + member * x.lse_pitch;
     const int64_t column = member * h.width;
-    for (int64_t q0 = 0; q0 < tokens; q0 += kBlock) {
-      const int64_t nq = std::min(kBlock, tokens - q0), at = q0 * h.q_pitch + column;
+    for (int64_t q0 = 0; q0 < h.queries; q0 += kBlock) {
+      const int64_t nq = std::min(kBlock, h.queries - q0), at = q0 * h.q_pitch + column;
       copy_rows(h.q + at, h.q_pitch, nq, h.width, h.scale, q, w);
       copy_rows(x.d_o + at, h.q_pitch, nq, h.width, 1.0f, d_o, w);
       for (int64_t i = 0; i < nq; ++i) {
@@ -274,10 +281,11 @@ void Backward(const AttentionHead& h, const AttentionGradients& x, float* scratc
         deltas[i] = sum_lanes(s);
       }
       bool first = true;
-      for (int64_t k0 = 0; k0 <= q0; k0 += kBlock) {
-        const int64_t nk = std::min(kBlock, tokens - k0), columns = round_up(nk);
-        if (h.segments && !segments_meet(h.segments + k0, nk, h.segments + q0, nq)) continue;
-        const bool diagonal = k0 == q0;
+      const int64_t reach = h.past == 0 ? std::min(h.keys, q0 + nq) : h.keys;
+      for (int64_t k0 = 0; k0 < reach; k0 += kBlock) {
+        const int64_t nk = std::min(kBlock, h.keys - k0), columns = round_up(nk);
+        if (h.key_segments && !segments_meet(h.key_segments + k0, nk, h.query_segments + q0, nq)) continue;
+        const bool diagonal = h.past == 0 && k0 == q0;
         const auto lower = [diagonal](int64_t i, int64_t height, int64_t j, int64_t, int64_t&, int64_t& k1) {
           if (diagonal && j > i + height - 1) k1 = 0; // all keys of the tile lie after its queries
         };
@@ -295,13 +303,14 @@ void Backward(const AttentionHead& h, const AttentionGradients& x, float* scratc
                       });
         first = false;
       }
+      if (first) std::memset(dq, 0, static_cast<size_t>(nq * w) * sizeof(float)); // they see no key
       for (int64_t i = 0; i < nq; ++i)
         for (int64_t j = 0; j < w; j += n)
           store_upto(hn::Mul(hn::Set(d, h.scale), hn::LoadU(d, dq + i * w + j)), x.dq + at + i * h.q_pitch + j,
                      h.width - j);
     }
   }
-  for (int64_t t = 0; t < tokens; ++t)
+  for (int64_t t = 0; t < h.keys; ++t)
     for (int64_t j = 0; j < w; j += n) {
       store_upto(hn::LoadU(d, dk + t * w + j), x.dk + t * h.k_pitch + j, h.width - j);
       store_upto(hn::LoadU(d, dv + t * w + j), x.dv + t * h.k_pitch + j, h.width - j);

@@ -9,8 +9,8 @@ namespace kumiki::generic {
 namespace {
 
 /* x [batch, ...], seed, sample: the pieces of a sample begin at multiples of four of its elements, so that each draw of
- * Philox belongs to one task. Where x begins between two of those (attribute offset), the first piece begins with what
- * is left of a draw. */
+ * Philox belongs to one task. Where x, or its second range (attribute fold), begins between two of those, the first piece
+ * begins with what is left of a draw. */
 class DropoutKernel : public Kernel {
  public:
   DropoutKernel(const Op& op, const Pool& pool) : Kernel(op, pool) {
@@ -28,8 +28,7 @@ class DropoutKernel : public Kernel {
     parameters_.stream = static_cast<uint32_t>(op.i64("stream", 0));
     parameters_.threshold = static_cast<uint64_t>(std::ceil(probability * 4294967296.0));
     parameters_.factor = static_cast<float>(1.0 / (1.0 - probability));
-    offset_ = op.i64("offset", 0);
-    if (offset_ < 0) throw Unsupported("dropout: attribute offset is negative");
+    positions_ = positions_of(op, elements_);
     support_.in_place[0] = 1;
   }
 
@@ -37,31 +36,41 @@ class DropoutKernel : public Kernel {
     Dropout common = parameters_;
     common.seed = static_cast<uint64_t>(*b.in<int64_t>(1));
     const uint64_t first = static_cast<uint64_t>(*b.in<int64_t>(2));
-    /* Counted from the draw that x begins in. */
-    const int64_t lead = offset_ % 4, end = lead + elements_;
-    const int64_t piece = 16384, pieces = (end + piece - 1) / piece;
-    pool_.run(batch_ * pieces, [&](int64_t number, uint32_t) {
-      const int64_t sample = number / pieces, begin = number % pieces * piece;
-      Dropout p = common;
-      p.sample = first + static_cast<uint64_t>(sample);
-      const float* x = b.in(0) + sample * elements_ - lead;
-      float* y = b.out(0) + sample * elements_ - lead;
-      const int64_t from = begin == 0 && lead > 0 ? first_draw(p, x, y, lead, std::min<int64_t>(4, end)) : begin;
-      dropout(p, offset_ - lead + from, x + from, y + from, std::min(begin + piece, end) - from);
-    });
+    run_range(common, first, b, 0, positions_.fold, positions_.offset);
+    run_range(common, first, b, positions_.fold, elements_, positions_.fold_offset);
   }
 
  private:
-  /* The elements [lead, end) of the draw that x begins in; gives where the next draw begins, or the end. */
-  int64_t first_draw(const Dropout& p, const float* x, float* y, int64_t lead, int64_t end) const {
+  /* The elements [begin, end) of each sample, which stand at `offset` of the whole sample and behind. */
+  void run_range(const Dropout& common, uint64_t first_sample, const Buffers& b, int64_t range_begin, int64_t range_end,
+                 int64_t offset) const {
+    /* Counted from the draw that the range begins in. */
+    const int64_t lead = offset % 4, end = lead + range_end - range_begin;
+    const int64_t piece = 16384, pieces = (end + piece - 1) / piece;
+    if (range_begin == range_end) return;
+    pool_.run(batch_ * pieces, [&](int64_t number, uint32_t) {
+      const int64_t sample = number / pieces, begin = number % pieces * piece;
+      Dropout p = common;
+      p.sample = first_sample + static_cast<uint64_t>(sample);
+      const float* x = b.in(0) + sample * elements_ + range_begin - lead;
+      float* y = b.out(0) + sample * elements_ + range_begin - lead;
+      const int64_t from =
+          begin == 0 && lead > 0 ? first_draw(p, offset - lead, x, y, lead, std::min<int64_t>(4, end)) : begin;
+      dropout(p, offset - lead + from, x + from, y + from, std::min(begin + piece, end) - from);
+    });
+  }
+
+  /* The elements [lead, end) of the draw `at` that a range begins in; gives where the next draw begins, or the end. */
+  static int64_t first_draw(const Dropout& p, int64_t at, const float* x, float* y, int64_t lead, int64_t end) {
     float draw[4] = {};
     std::copy(x + lead, x + end, draw + lead);
-    dropout(p, offset_ - lead, draw, draw, 4);
+    dropout(p, at, draw, draw, 4);
     std::copy(draw + lead, draw + end, y + lead);
     return end;
   }
 
-  int64_t batch_, elements_, offset_;
+  int64_t batch_, elements_;
+  Positions positions_;
   Dropout parameters_{};
 };
 

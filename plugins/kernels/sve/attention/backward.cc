@@ -55,7 +55,7 @@ void block_gradient(const Head& head, const float* lse, const float* deltas, int
   for (int64_t i = 0; i < nq; ++i) {
     const float negative_lse = -lse[q0 + i], delta = deltas[q0 + i];
     float *score_row = s.scores + i * s.pitch, *dp_row = s.dp + i * s.pitch;
-    const int64_t visible = q0 + i + 1 - k0; // keys 0 ... visible-1 of the block
+    const int64_t visible = head.past + q0 + i + 1 - k0; // keys 0 ... visible-1 of the block
     const auto gradient = [=](int64_t j, svbool_t seen) {
       const V x = mla(set(negative_lse), svld1(seen, score_row + j), set(scale));
       const V p = svsel(seen, exp_bounded(x), set(0.0f));
@@ -75,8 +75,8 @@ void block_gradient(const Head& head, const float* lse, const float* deltas, int
       svst1(all(), dp_row + j, g0);
       svst1_vnum(all(), dp_row + j, 1, g1);
     };
-    if (head.segments) {
-      const int32_t mine = head.segments[q0 + i], *others = head.segments + k0;
+    if (head.key_segments) {
+      const int32_t mine = head.query_segments[q0 + i], *others = head.key_segments + k0;
       for (int64_t j = 0; j < nk; j += n) {
         const svbool_t p = first(std::min(visible, nk) - j);
         gradient(j, svcmpeq(p, svld1(p, others + j), mine));
@@ -98,14 +98,15 @@ void block_gradient(const Head& head, const float* lse, const float* deltas, int
 void one_block(const Head& head, const PackedHead& packed, const BackwardPart& part, int64_t member, int64_t block,
                int64_t q0, int64_t nq, bool is_first, const Scratch& s) {
   const int64_t n = lanes(), width = head.width, panel = panel_width(), pitch = s.pitch;
-  const int64_t k0 = key_block_begin(block, head.tokens), nk = key_block_begin(block + 1, head.tokens) - k0;
-  const int64_t key_panels = panels_of(head.tokens), first_panel = block * kPanelsOfBlock;
+  const int64_t k0 = key_block_begin(block, head.keys), nk = key_block_begin(block + 1, head.keys) - k0;
+  const int64_t diagonal = head.past + q0; // the key that the first query sees last
+  const int64_t key_panels = panels_of(head.keys), first_panel = block * kPanelsOfBlock;
 
   for (int64_t kp = first_panel; kp < std::min(key_panels, first_panel + kPanelsOfBlock); ++kp) {
-    const int64_t key = panel_begin(kp, head.tokens), vectors = (panel_columns(kp, head.tokens) + n - 1) / n;
+    const int64_t key = panel_begin(kp, head.keys), vectors = (panel_columns(kp, head.keys) + n - 1) / n;
     for (int64_t i = 0; i < nq; i += kTileHeight) {
       const int64_t rows = std::min(kTileHeight, nq - i);
-      if (key > q0 + i + rows - 1) continue; // all of these keys lie after these queries
+      if (key > diagonal + i + rows - 1) continue; // all of these keys lie after these queries
       const int64_t at = kp * width * panel, c = i * pitch + key - k0;
       const auto tile = tile_of<true>(rows, vectors);
       tile({width, s.q_tiles + i * width, kTileHeight, packed.keys_turned + at, panel, nullptr, 0, s.scores + c, pitch,
@@ -114,13 +115,13 @@ void one_block(const Head& head, const PackedHead& packed, const BackwardPart& p
             vectors * n});
     }
   }
-  const int64_t row = member * head.tokens;
+  const int64_t row = member * part.row_pitch;
   block_gradient(head, part.lse + row, part.deltas + row, q0, nq, k0, nk, s);
 
   for (int64_t p = 0; p < panels_of(width); ++p) {
     const int64_t column = panel_begin(p, width), columns = panel_columns(p, width), vectors = (columns + n - 1) / n;
     for (int64_t i = 0; i < nk; i += kTileHeight) {
-      const int64_t from = std::max<int64_t>(0, k0 + i - q0); // earlier queries do not see these keys
+      const int64_t from = std::max<int64_t>(0, k0 + i - diagonal); // earlier queries do not see these keys
       if (from >= nq) break;
       const int64_t rows = std::min(kTileHeight, nk - i), at = (p * kQueries + from) * panel;
       const auto tile = tile_of<false>(rows, vectors);
@@ -137,11 +138,11 @@ void one_block(const Head& head, const PackedHead& packed, const BackwardPart& p
   for (int64_t p = 0; p < panels_of(width); ++p) {
     const int64_t column = panel_begin(p, width), columns = panel_columns(p, width);
     for (int64_t i = 0; i < nq; i += kTileHeight) {
-      const int64_t rows = std::min(kTileHeight, nq - i), k1 = std::min(nk, q0 + i + rows - k0);
+      const int64_t rows = std::min(kTileHeight, nq - i), k1 = std::min(nk, diagonal + i + rows - k0);
       float* dq = part.dq + member * part.dq_member + (q0 + i) * part.dq_pitch + column;
       if (k1 <= 0 && !is_first) continue;
       tile_of<true>(rows, (columns + n - 1) / n)({std::max<int64_t>(0, k1), s.ds_tiles + i * nk, kTileHeight,
-                                                  packed.keys + (p * head.tokens + k0) * panel, panel,
+                                                  packed.keys + (p * head.keys + k0) * panel, panel,
                                                   is_first ? nullptr : dq, part.dq_pitch, dq, part.dq_pitch, columns});
     }
   }
@@ -149,23 +150,23 @@ void one_block(const Head& head, const PackedHead& packed, const BackwardPart& p
 
 } // namespace
 
-int64_t turned_floats(int64_t tokens, int64_t width) { return panels_of(tokens) * panel_width() * width; }
-int64_t columns_floats(int64_t tokens, int64_t width) { return panels_of(width) * panel_width() * tokens; }
+int64_t turned_floats(int64_t keys, int64_t width) { return panels_of(keys) * panel_width() * width; }
+int64_t columns_floats(int64_t keys, int64_t width) { return panels_of(width) * panel_width() * keys; }
 
-void pack_head_backward(const HeadRows& keys, const HeadRows& values, int64_t tokens, int64_t width,
+void pack_head_backward(const HeadRows& keys, const HeadRows& values, int64_t count, int64_t width,
                         const PackedHead& to) {
   const int64_t panel = panel_width();
-  for (int64_t p = 0; p < panels_of(tokens); ++p) {
-    pack_right(keys.data, keys.pitch, true, width, tokens, p, to.keys_turned + p * width * panel);
-    pack_right(values.data, values.pitch, true, width, tokens, p, to.values_turned + p * width * panel);
+  for (int64_t p = 0; p < panels_of(count); ++p) {
+    pack_right(keys.data, keys.pitch, true, width, count, p, to.keys_turned + p * width * panel);
+    pack_right(values.data, values.pitch, true, width, count, p, to.values_turned + p * width * panel);
   }
   for (int64_t p = 0; p < panels_of(width); ++p)
-    pack_right(keys.data, keys.pitch, false, tokens, width, p, to.keys + p * tokens * panel);
+    pack_right(keys.data, keys.pitch, false, count, width, p, to.keys + p * count * panel);
 }
 
-int64_t key_blocks(int64_t tokens) { return (panels_of(tokens) + kPanelsOfBlock - 1) / kPanelsOfBlock; }
-int64_t key_block_begin(int64_t b, int64_t tokens) {
-  return panel_begin(std::min(b * kPanelsOfBlock, panels_of(tokens)), tokens);
+int64_t key_blocks(int64_t keys) { return (panels_of(keys) + kPanelsOfBlock - 1) / kPanelsOfBlock; }
+int64_t key_block_begin(int64_t b, int64_t keys) {
+  return panel_begin(std::min(b * kPanelsOfBlock, panels_of(keys)), keys);
 }
 
 int64_t backward_scratch(int64_t width) {
@@ -174,22 +175,23 @@ int64_t backward_scratch(int64_t width) {
 
 void attention_backward(const Head& head, const PackedHead& packed, const BackwardPart& part, float* scratch) {
   const Scratch s(scratch, head.width);
-  const int64_t key_begin = key_block_begin(part.block_begin, head.tokens),
-                key_end = key_block_begin(part.block_end, head.tokens);
+  const int64_t key_begin = key_block_begin(part.block_begin, head.keys),
+                key_end = key_block_begin(part.block_end, head.keys);
   const size_t row_bytes = static_cast<size_t>(head.width) * sizeof(float);
   for (int64_t t = key_begin; t < key_end; ++t) {
     std::memset(part.dk + t * part.k_pitch, 0, row_bytes);
     std::memset(part.dv + t * part.k_pitch, 0, row_bytes);
   }
   for (int64_t member = 0; member < part.group; ++member) {
-    for (int64_t q0 = first_query(key_begin); q0 < head.tokens; q0 += kQueries) {
+    for (int64_t q0 = first_query(head, key_begin); q0 < head.tokens; q0 += kQueries) {
       const int64_t nq = std::min(kQueries, head.tokens - q0);
       load_queries(head, part, member * head.width, q0, nq, s);
       bool is_first = true;
       for (int64_t block = part.block_begin; block < part.block_end; ++block) {
-        const int64_t k0 = key_block_begin(block, head.tokens), k1 = key_block_begin(block + 1, head.tokens);
-        if (k0 >= q0 + nq) break;
-        if (head.segments && !segments_meet(head.segments + k0, k1 - k0, head.segments + q0, nq)) continue;
+        const int64_t k0 = key_block_begin(block, head.keys), k1 = key_block_begin(block + 1, head.keys);
+        if (k0 >= head.past + q0 + nq) break;
+        if (head.key_segments && !segments_meet(head.key_segments + k0, k1 - k0, head.query_segments + q0, nq))
+          continue;
         one_block(head, packed, part, member, block, q0, nq, is_first, s);
         is_first = false;
       }

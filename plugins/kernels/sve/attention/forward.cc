@@ -16,12 +16,12 @@ void mask_block(const Head& head, int64_t k0, int64_t nk, int64_t q0, int64_t nq
   for (int64_t r = 0; r < nk; ++r) {
     float* row = scores + r * pitch;
     for (int64_t j = 0; j < nq; j += n) {
-      if (!head.segments && j >= r + shift) break;
+      if (!head.key_segments && j >= r + shift) break;
       // lanes c of this vector with j + c < r + shift
       svbool_t hidden = first(r + shift - j);
-      if (head.segments) {
+      if (head.key_segments) {
         const svbool_t p = first(nq - j);
-        hidden = svorr_z(all(), hidden, svcmpne(p, svld1(p, head.segments + q0 + j), head.segments[k0 + r]));
+        hidden = svorr_z(all(), hidden, svcmpne(p, svld1(p, head.query_segments + q0 + j), head.key_segments[k0 + r]));
       }
       svst1(hidden, row + j, set(kMasked));
     }
@@ -99,9 +99,9 @@ void attention_forward(const Head& head, const HeadRows& q, const float* packed_
   const int64_t n = lanes(), pitch = forward_queries(), width = head.width, panels = panels_of(width);
   const int64_t o_row = panels * panel_width();
   const int64_t nq = std::min(pitch, head.tokens - begin), vectors = (nq + n - 1) / n;
-  const int64_t diagonal = head.past + begin,
-                last = diagonal + nq; // the key that the first query sees last, and the end
-  float* queries = scratch;           // [width][pitch]
+  const int64_t diagonal = head.past + begin,    // the key that the first query sees last,
+      last = std::min(head.keys, diagonal + nq); // and the end
+  float* queries = scratch;                      // [width][pitch]
   float* scores = queries + width * pitch;
   float* output = scores + kKeys * pitch; // [pitch][o_row]
   float* maxima = output + pitch * o_row;
@@ -121,13 +121,13 @@ void attention_forward(const Head& head, const HeadRows& q, const float* packed_
   bool is_first = true;
   for (int64_t k0 = 0; k0 < last; k0 += kKeys) {
     const int64_t nk = std::min(kKeys, last - k0), shift = k0 - diagonal;
-    if (head.segments && !segments_meet(head.segments + k0, nk, head.segments + begin, nq)) continue;
+    if (head.key_segments && !segments_meet(head.key_segments + k0, nk, head.query_segments + begin, nq)) continue;
     for (int64_t i = 0; i < nk; i += kTileHeight) {
       const int64_t rows = std::min(kTileHeight, nk - i);
       tile_of<true>(rows, vectors)({width, packed_keys + (k0 + i) * width, kTileHeight, queries, pitch, nullptr, 0,
                                     scores + i * pitch, pitch, vectors * n});
     }
-    if (nk - 1 + shift > 0 || head.segments) mask_block(head, k0, nk, begin, nq, scores, pitch);
+    if (nk - 1 + shift > 0 || head.key_segments) mask_block(head, k0, nk, begin, nq, scores, pitch);
     for (int64_t j = 0; j < nq; j += n) soften(scores + j, pitch, nk, maxima + j, sums + j, factors + j);
     if (!is_first)
       for (int64_t i = 0; i < nq; ++i) {
@@ -138,7 +138,7 @@ void attention_forward(const Head& head, const HeadRows& q, const float* packed_
     // Keys past the diagonal weigh exactly 0: a tile of queries stops at the last key that it sees.
     for (int64_t p = 0; p < panels; ++p) {
       const int64_t column = panel_begin(p, width), columns = panel_columns(p, width);
-      const float* v = packed_values + (p * head.keys() + k0) * panel_width();
+      const float* v = packed_values + (p * head.keys + k0) * panel_width();
       for (int64_t i = 0; i < nq; i += kTileHeight) {
         const int64_t rows = std::min(kTileHeight, nq - i), k1 = std::min(nk, i + rows - shift);
         if (k1 <= 0) continue;
@@ -151,9 +151,14 @@ void attention_forward(const Head& head, const HeadRows& q, const float* packed_
   }
 
   for (int64_t i = 0; i < nq; ++i) {
+    float* to = o + (begin + i) * q.pitch;
+    if (maxima[i] <= kMasked) { // it sees no key
+      lse[begin + i] = -INFINITY;
+      std::fill_n(to, width, 0.0f);
+      continue;
+    }
     lse[begin + i] = maxima[i] + std::log(sums[i]);
     const float *from = output + i * o_row, factor = 1.0f / sums[i];
-    float* to = o + (begin + i) * q.pitch;
     for_vectors(0, width, [=](int64_t j, svbool_t p) { svst1(p, to + j, mul(svld1(p, from + j), set(factor))); });
   }
 }

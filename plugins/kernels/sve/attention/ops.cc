@@ -1,4 +1,4 @@
-/* attention and attention_backward over the threads of the pool. How the work is cut depends on the shapes alone, so
+/* attention, attention_part and their gradients over the threads of the pool. How the work is cut depends on the shapes alone, so
  * the bits do not depend on the number of threads. */
 #include <algorithm>
 #include <cmath>
@@ -14,18 +14,34 @@ namespace {
 constexpr int64_t kPartsWanted = 36;   /* parts of a backward pass: three for each of a memory group's 12 cores … */
 constexpr int64_t kShortestPart = 256; /* … but not of fewer keys: each part reads all queries and writes its own dq */
 
-enum class Mask { kCausal, kCached, kSegments };
+enum class Mask { kCausal, kCached, kSegments, kPart }; /* kPart: all queries see all keys */
 
-/* What both directions read from the op. With a cache there are more keys than tokens. */
+/* What both directions read from the op. With a cache there are more keys than tokens. The queries before `first` and the
+ * keys from `seen` on take no part. */
 struct Shape {
   int64_t batch, tokens, keys, query_heads, key_heads, width;
   float scale;
   Mask mask;
+  int64_t first, seen;
+
+  int64_t queries() const { return tokens - first; }
 
   int64_t q_pitch() const { return query_heads * width; }
   int64_t k_pitch() const { return key_heads * width; }
   int64_t group() const { return query_heads / key_heads; }
 };
+
+void part_of(const Op& op, Shape& s) {
+  const std::string mask = op.text("mask", "none");
+  if (mask != "none" && mask != "causal")
+    throw Unsupported(op.name() + ": mask \"" + mask + "\" is not one of none, causal");
+  s.mask = mask == "causal" ? Mask::kCausal : Mask::kPart;
+  s.first = op.i64("first", 0);
+  s.seen = op.i64("keys", s.keys);
+  if (s.first < 0 || s.first >= s.tokens || s.seen < 1 || s.seen > s.keys ||
+      (s.mask == Mask::kCausal && (s.tokens != s.keys || s.first != 0 || s.seen != s.keys)))
+    throw Unsupported(op.name() + ": there is no such part of the queries and keys");
+}
 
 Shape shape_of(const Op& op) {
   for (uint32_t i = 0; i < 3; ++i) op.require_input(i, KM_F32);
@@ -42,25 +58,51 @@ Shape shape_of(const Op& op) {
   if (q.dims[2] % s.width || k.dims[2] % s.width || s.key_heads == 0 || s.query_heads % s.key_heads)
     throw Unsupported(op.name() + ": the widths of q and k do not fit head_width");
   s.scale = static_cast<float>(op.f64("scale", 1.0 / std::sqrt(static_cast<double>(s.width))));
+  s.keys = s.seen = k.dims[1];
+  if (op.name().starts_with("attention_part")) {
+    part_of(op, s);
+    return s;
+  }
   const std::string mask = op.text("mask", "causal");
   if (mask != "causal" && mask != "cached" && mask != "segments")
     throw Unsupported(op.name() + ": mask \"" + mask + "\" is not one of causal, cached, segments");
   s.mask = mask == "causal" ? Mask::kCausal : mask == "cached" ? Mask::kCached : Mask::kSegments;
-  s.keys = k.dims[1];
   if (s.mask != Mask::kCached && s.keys != s.tokens)
     throw Unsupported(op.name() + ": as many keys as queries are expected with mask \"" + mask + "\"");
   return s;
 }
 
-Head head_of(const Shape& s, const int32_t* segments, int64_t batch, int64_t past = 0) {
-  return {s.tokens, s.width, s.scale, segments ? segments + batch * s.tokens : nullptr, past};
+/* Whether the op has segments, and how many inputs stand before them. One input is both the queries' and the keys'. */
+struct Segments {
+  Segments(const Op& op, const Shape& s, uint32_t before) {
+    const bool part = op.name().starts_with("attention_part");
+    const uint32_t count = part ? op.inputs() - before : s.mask == Mask::kSegments ? 1 : 0;
+    if (count > 0) queries = static_cast<int>(before);
+    if (count > 0) keys = queries + (part ? 1 : 0);
+    op.require_counts(before + (part && count > 0 ? 2 : s.mask == Mask::kCached ? 1 : count), op.outputs());
+    if (count > 0) op.require_input(before, KM_I32);
+    if (count > 0) op.require_input(static_cast<uint32_t>(keys), KM_I32);
+  }
+  int queries = -1, keys = -1;
+};
+
+Head head_of(const Shape& s, const Buffers& b, const Segments& segments, int64_t batch) {
+  Head head{s.queries(), s.seen, s.width, s.scale, nullptr, nullptr, s.mask == Mask::kPart ? s.seen : 0};
+  if (segments.queries < 0) return head;
+  head.query_segments = b.in<int32_t>(segments.queries) + batch * s.tokens + s.first;
+  head.key_segments = b.in<int32_t>(segments.keys) + batch * s.keys;
+  return head;
+}
+
+Head cached_head(const Shape& s, int64_t past) {
+  return {s.tokens, past + s.tokens, s.width, s.scale, nullptr, nullptr, past};
 }
 
 class Attention : public Kernel {
  public:
-  Attention(const Op& op, const Pool& pool) : Kernel(op, pool), shape_(shape_of(op)) {
-    op.require_counts(shape_.mask == Mask::kCausal ? 3 : 4, 2);
-    if (shape_.mask != Mask::kCausal) op.require_input(3, KM_I32);
+  Attention(const Op& op, const Pool& pool) : Kernel(op, pool), shape_(shape_of(op)), segments_(op, shape_, 3) {
+    if (op.outputs() != 2) throw Unsupported(op.name() + ": 2 outputs are expected");
+    if (shape_.mask == Mask::kCached) op.require_input(3, KM_I32);
     few_ = shape_.mask == Mask::kCached && shape_.tokens <= kFewQueries;
     op.require_output(0, KM_F32);
     op.require_output(1, KM_F32);
@@ -73,28 +115,39 @@ class Attention : public Kernel {
     Arena arena(workspace);
     lay_out(arena);
     const Shape& s = shape_;
-    const int32_t* segments = s.mask == Mask::kSegments ? b.in<int32_t>(3) : nullptr;
     const int64_t past = s.mask == Mask::kCached ? *b.in<int32_t>(3) : 0;
     if (few_) return run_few(b, past);
     pool_.run(s.batch * s.key_heads, [&](int64_t number, uint32_t) {
       const int64_t at = key_offset(number);
-      pack_head({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()}, past + s.tokens, s.width,
-                keys_ + number * keys_floats_, values_ + number * values_floats_);
+      pack_head({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()},
+                s.mask == Mask::kCached ? past + s.tokens : s.seen, s.width, keys_ + number * keys_floats_,
+                values_ + number * values_floats_);
     });
-    const int64_t pieces = (s.tokens + forward_queries() - 1) / forward_queries();
+    const int64_t pieces = (s.queries() + forward_queries() - 1) / forward_queries();
     pool_.run(s.batch * s.query_heads * pieces, [&](int64_t number, uint32_t worker) {
       const int64_t heads = s.batch * s.query_heads;
       const int64_t piece = pieces - 1 - number / heads, head = number % heads; // the longest first
       const int64_t batch = head / s.query_heads, query_head = head % s.query_heads;
       const int64_t at = batch * s.tokens * s.q_pitch() + query_head * s.width;
       const int64_t key_head = batch * s.key_heads + query_head / s.group();
-      attention_forward(head_of(s, segments, batch, past), {b.in(0) + at, s.q_pitch()}, keys_ + key_head * keys_floats_,
-                        values_ + key_head * values_floats_, piece * forward_queries(), b.out(0) + at,
-                        b.out(1) + head * s.tokens, scratch_ + worker * scratch_floats_);
+      const int64_t first_at = at + s.first * s.q_pitch();
+      if (piece == 0) hide_first(b.out(0) + at, b.out(1) + head * s.tokens);
+      attention_forward(s.mask == Mask::kCached ? cached_head(s, past) : head_of(s, b, segments_, batch),
+                        {b.in(0) + first_at, s.q_pitch()}, keys_ + key_head * keys_floats_,
+                        values_ + key_head * values_floats_, piece * forward_queries(), b.out(0) + first_at,
+                        b.out(1) + head * s.tokens + s.first, scratch_ + worker * scratch_floats_);
     });
   }
 
  private:
+  /* o and lse of a head's queries that see no key. */
+  void hide_first(float* o, float* lse) const {
+    for (int64_t t = 0; t < shape_.first; ++t) {
+      std::fill_n(o + t * shape_.q_pitch(), shape_.width, 0.0f);
+      lse[t] = -INFINITY;
+    }
+  }
+
   /* The next tokens of a generation: a task is a head. */
   void run_few(const Buffers& b, int64_t past) const {
     const Shape& s = shape_;
@@ -102,7 +155,7 @@ class Attention : public Kernel {
       const int64_t batch = head / s.query_heads, query_head = head % s.query_heads;
       const int64_t at = batch * s.tokens * s.q_pitch() + query_head * s.width;
       const int64_t k_at = key_offset(batch * s.key_heads + query_head / s.group());
-      attention_few(head_of(s, nullptr, batch, past), {b.in(0) + at, s.q_pitch()}, {b.in(1) + k_at, s.k_pitch()},
+      attention_few(cached_head(s, past), {b.in(0) + at, s.q_pitch()}, {b.in(1) + k_at, s.k_pitch()},
                     {b.in(2) + k_at, s.k_pitch()}, b.out(0) + at, b.out(1) + head * s.tokens,
                     scratch_ + worker * scratch_floats_);
     });
@@ -125,6 +178,7 @@ class Attention : public Kernel {
   }
 
   Shape shape_;
+  Segments segments_;
   bool few_;
   int64_t keys_floats_ = 0, values_floats_ = 0, scratch_floats_;
   float *keys_ = nullptr, *values_ = nullptr, *scratch_;
@@ -134,15 +188,14 @@ class Attention : public Kernel {
  * the first part goes straight to the output, that of the others to the workspace; then they are added in order. */
 class AttentionBackward : public Kernel {
  public:
-  AttentionBackward(const Op& op, const Pool& pool) : Kernel(op, pool), shape_(shape_of(op)) {
+  AttentionBackward(const Op& op, const Pool& pool) : Kernel(op, pool), shape_(shape_of(op)), segments_(op, shape_, 6) {
     if (shape_.mask == Mask::kCached) throw Unsupported("attention_backward: mask \"cached\" has no gradient");
-    op.require_counts(shape_.mask == Mask::kSegments ? 7 : 6, 3);
+    if (op.outputs() != 3) throw Unsupported(op.name() + ": 3 outputs are expected");
     for (uint32_t i = 3; i < 6; ++i) op.require_input(i, KM_F32);
-    if (shape_.mask == Mask::kSegments) op.require_input(6, KM_I32);
     for (uint32_t o = 0; o < 3; ++o) op.require_output(o, KM_F32);
-    const int64_t heads = shape_.batch * shape_.key_heads, blocks = key_blocks(shape_.tokens);
+    const int64_t heads = shape_.batch * shape_.key_heads, blocks = key_blocks(shape_.seen);
     const int64_t parts =
-        std::clamp<int64_t>(kPartsWanted / heads, 1, std::max<int64_t>(1, shape_.tokens / kShortestPart));
+        std::clamp<int64_t>(kPartsWanted / heads, 1, std::max<int64_t>(1, shape_.seen / kShortestPart));
     const int64_t step = (blocks + parts - 1) / parts;
     for (int64_t b = 0; b < blocks; b += step) begins_.push_back(b);
     begins_.push_back(blocks);
@@ -156,33 +209,38 @@ class AttentionBackward : public Kernel {
     lay_out(arena);
     const Shape& s = shape_;
     const int64_t heads = s.batch * s.key_heads, parts = static_cast<int64_t>(begins_.size()) - 1;
-    const int32_t* segments = s.mask == Mask::kSegments ? b.in<int32_t>(6) : nullptr;
     const auto key_offset = [&](int64_t head) {
-      return head / s.key_heads * s.tokens * s.k_pitch() + head % s.key_heads * s.width;
+      return head / s.key_heads * s.keys * s.k_pitch() + head % s.key_heads * s.width;
     };
     pool_.run(heads, [&](int64_t head, uint32_t) {
       const int64_t at = key_offset(head);
-      pack_head_backward({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()}, s.tokens, s.width, packed(head));
+      pack_head_backward({b.in(1) + at, s.k_pitch()}, {b.in(2) + at, s.k_pitch()}, s.seen, s.width, packed(head));
+      for (int64_t t = s.seen; t < s.keys; ++t)
+        for (const int output : {1, 2}) std::fill_n(b.out(output) + at + t * s.k_pitch(), s.width, 0.0f);
     });
     const int64_t pieces = (s.tokens + kRowsOfTask - 1) / kRowsOfTask;
     pool_.run(s.batch * s.query_heads * pieces, [&](int64_t number, uint32_t) {
       const int64_t head = number / pieces, begin = number % pieces * kRowsOfTask;
       const int64_t at = head / s.query_heads * s.tokens * s.q_pitch() + head % s.query_heads * s.width;
+      for (int64_t t = begin; t < std::min(s.first, begin + kRowsOfTask); ++t)
+        std::fill_n(b.out(0) + at + t * s.q_pitch(), s.width, 0.0f);
       attention_deltas({b.in(3) + at, s.q_pitch()}, {b.in(5) + at, s.q_pitch()}, begin,
                        std::min(s.tokens, begin + kRowsOfTask), s.width, deltas_ + head * s.tokens);
     });
     pool_.run(heads * parts, [&](int64_t number, uint32_t worker) {
       const int64_t part = number / heads, head = number % heads; // the first keys have the most queries
       const int64_t batch = head / s.key_heads, query_head = head % s.key_heads * s.group();
-      const int64_t q_at = batch * s.tokens * s.q_pitch() + query_head * s.width, k_at = key_offset(head);
+      const int64_t q_at = (batch * s.tokens + s.first) * s.q_pitch() + query_head * s.width, k_at = key_offset(head);
+      const int64_t row = (batch * s.query_heads + query_head) * s.tokens + s.first;
       BackwardPart p;
       p.block_begin = begins_[static_cast<size_t>(part)];
       p.block_end = begins_[static_cast<size_t>(part) + 1];
       p.group = s.group();
       p.q = {b.in(0) + q_at, s.q_pitch()};
       p.d_o = {b.in(5) + q_at, s.q_pitch()};
-      p.lse = b.in(4) + (batch * s.query_heads + query_head) * s.tokens;
-      p.deltas = deltas_ + (batch * s.query_heads + query_head) * s.tokens;
+      p.lse = b.in(4) + row;
+      p.deltas = deltas_ + row;
+      p.row_pitch = s.tokens;
       p.dk = b.out(1) + k_at;
       p.dv = b.out(2) + k_at;
       p.k_pitch = s.k_pitch();
@@ -195,7 +253,7 @@ class AttentionBackward : public Kernel {
         p.dq_pitch = s.width;
         p.dq_member = rows_of(part) * s.width;
       }
-      attention_backward(head_of(s, segments, batch), packed(head), p, scratch_ + worker * scratch_floats_);
+      attention_backward(head_of(s, b, segments_, batch), packed(head), p, scratch_ + worker * scratch_floats_);
     });
     if (parts > 1) add_parts(b.out(0));
   }
@@ -204,10 +262,11 @@ class AttentionBackward : public Kernel {
   static constexpr int64_t kRowsOfTask = 64;
 
   int64_t first_row(int64_t part) const {
-    return first_query(key_block_begin(begins_[static_cast<size_t>(part)], shape_.tokens));
+    if (shape_.mask == Mask::kPart) return 0;
+    return first_query(Head{}, key_block_begin(begins_[static_cast<size_t>(part)], shape_.seen));
   }
-  int64_t rows_of(int64_t part) const { return shape_.tokens - first_row(part); }
-  /* Row t of a query head in a part's dq; rows begin at first_row(part). */
+  int64_t rows_of(int64_t part) const { return shape_.queries() - first_row(part); }
+  /* Row t, from query `first` on, of a query head in a part's dq; rows begin at first_row(part). */
   float* part_of_dq(int64_t part, int64_t query_head, int64_t t) const {
     return dq_[static_cast<size_t>(part)] + (query_head * rows_of(part) + t - first_row(part)) * shape_.width;
   }
@@ -218,11 +277,11 @@ class AttentionBackward : public Kernel {
 
   void add_parts(float* dq) const {
     const Shape& s = shape_;
-    const int64_t pieces = (s.tokens + kRowsOfTask - 1) / kRowsOfTask;
+    const int64_t pieces = (s.queries() + kRowsOfTask - 1) / kRowsOfTask;
     pool_.run(s.batch * s.query_heads * pieces, [&](int64_t number, uint32_t) {
       const int64_t head = number / pieces, begin = number % pieces * kRowsOfTask;
-      for (int64_t t = begin; t < std::min(s.tokens, begin + kRowsOfTask); ++t) {
-        float* to = dq + (head / s.query_heads * s.tokens + t) * s.q_pitch() + head % s.query_heads * s.width;
+      for (int64_t t = begin; t < std::min(s.queries(), begin + kRowsOfTask); ++t) {
+        float* to = dq + (head / s.query_heads * s.tokens + s.first + t) * s.q_pitch() + head % s.query_heads * s.width;
         for (size_t part = 1; part + 1 < begins_.size(); ++part) {
           if (t < first_row(static_cast<int64_t>(part))) break;
           const float* from = part_of_dq(static_cast<int64_t>(part), head, t);
@@ -236,8 +295,8 @@ class AttentionBackward : public Kernel {
   void lay_out(Arena& arena) {
     const Shape& s = shape_;
     const int64_t heads = s.batch * s.key_heads;
-    turned_floats_ = turned_floats(s.tokens, s.width);
-    columns_floats_ = columns_floats(s.tokens, s.width);
+    turned_floats_ = turned_floats(s.seen, s.width);
+    columns_floats_ = columns_floats(s.seen, s.width);
     scratch_floats_ = (backward_scratch(s.width) + 63) / 64 * 64;
     keys_turned_ = arena.take(heads * turned_floats_);
     values_turned_ = arena.take(heads * turned_floats_);
@@ -250,6 +309,7 @@ class AttentionBackward : public Kernel {
   }
 
   Shape shape_;
+  Segments segments_;
   std::vector<int64_t> begins_; /* the first key block of each part, and the end */
   int64_t turned_floats_, columns_floats_, scratch_floats_;
   float *keys_turned_, *values_turned_, *keys_, *deltas_, *scratch_;
