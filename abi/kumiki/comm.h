@@ -54,6 +54,7 @@ typedef struct km_rank_info {
   uint32_t local_rank; /* among the ranks of this host */
   uint32_t local_size;
   uint32_t reserved;
+  uint32_t host; /* the lowest rank of this host: equal on all its ranks. Left as it is by components that cannot say */
 } km_rank_info;
 
 typedef struct km_comm {
@@ -78,6 +79,22 @@ typedef struct km_comm {
   /* An optional ability by id, or NULL: a static table. May be NULL itself. */
   const void* (*ability)(void* self, const char* id);
 } km_comm;
+
+/* The ability "kumiki.comm.notes/1": short texts between any two ranks, apart from groups and their order. The core asks other
+ * hosts with them what their ranks do once a message has taken too long; nothing is sent in a run that goes well. */
+#define KM_COMM_NOTES "kumiki.comm.notes/1"
+#define KM_NOTE_BYTES 4096u /* at most, of one note */
+
+typedef struct km_comm_notes {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* Sends a copy of `bytes` to a rank, without waiting for it. Notes of one rank to another arrive in order. Whoever sends sees
+   * to it that they are few: memory is kept for each until it has arrived. [the communication thread, as below] */
+  km_status (*send)(void* self, uint32_t to, const void* bytes, uint32_t count);
+  /* A note that has arrived, of any rank: its bytes go into `bytes` (room for KM_NOTE_BYTES), their number into `count`, 0 where
+   * none is there. Never waits. */
+  km_status (*receive)(void* self, void* bytes, uint32_t* count, uint32_t* from);
+} km_comm_notes;
 
 #ifdef __cplusplus
 }

@@ -10,10 +10,10 @@ namespace kumiki {
 
 static_assert(std::atomic<int64_t>::is_always_lock_free, "lines are shared between processes");
 
-Board::Board(const std::string& name, uint32_t lines) : name_("/kumiki-" + name) {
+Board::Board(const std::string& name, uint32_t lines, uint32_t ranks) : name_("/kumiki-" + name) {
   const int file = shm_open(name_.c_str(), O_CREAT | O_RDWR, 0600);
   if (file < 0) return;
-  const size_t bytes = lines * sizeof(Line);
+  const size_t bytes = (size_t{lines} + ranks) * sizeof(Line);
   void* memory = ftruncate(file, static_cast<off_t>(bytes)) == 0
                      ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0)
                      : MAP_FAILED;
@@ -21,10 +21,11 @@ Board::Board(const std::string& name, uint32_t lines) : name_("/kumiki-" + name)
   if (memory == MAP_FAILED) return;
   memory_ = static_cast<Line*>(memory); // zeros at first, which each line's rank writes over
   lines_ = lines;
+  bytes_ = bytes;
 }
 
 Board::~Board() {
-  if (memory_) munmap(memory_, lines_ * sizeof(Line));
+  if (memory_) munmap(memory_, bytes_);
 }
 
 void Board::hide() { shm_unlink(name_.c_str()); }

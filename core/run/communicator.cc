@@ -1,7 +1,6 @@
 #include "core/run/communicator.h"
 
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -18,7 +17,6 @@ namespace kumiki {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
-constexpr int kStuckExit = 86;
 
 double seconds_since(SteadyClock::time_point begin) {
   return std::chrono::duration<double>(SteadyClock::now() - begin).count();
@@ -31,14 +29,6 @@ int64_t ranks_of_launcher() {
   if (std::getenv("PMIX_RANK") || std::getenv("PMI_RANK")) return 2; // more than one, as far as this one knows
   return 1;
 }
-
-const std::string* op_names() {
-  static const std::string names[] = {"nothing",    "all_reduce", "reduce_scatter", "all_gather",
-                                      "all_to_all", "broadcast",  "send",           "recv"};
-  return names;
-}
-
-const std::string& op_name(uint32_t op) { return op_names()[op <= KM_COMM_RECV ? op : 0]; }
 
 } // namespace
 
@@ -76,6 +66,7 @@ Communicator::Communicator(Host& host, const CommChoice& choice) : host_(host), 
     on_thread([this] {
       check(table_.open(host_.abi(), options_->get(), &self_), choice_.component->title(), "open");
       place_.struct_size = sizeof place_;
+      place_.host = UINT32_MAX; // where the component cannot say
       check(table_.place(self_, &place_), choice_.component->title(), "place");
     });
     std::vector<uint32_t> ranks(place_.size);
@@ -83,7 +74,9 @@ Communicator::Communicator(Host& host, const CommChoice& choice) : host_(host), 
     all_ = group(ranks);
     // Beside the rank's own thread, which sleeps while it waits for messages: there it takes nothing from other ranks.
     const std::vector<int> cores = cores_of_rank(place_.local_rank, place_.local_size);
+    meet_hosts();
     open_board();
+    open_inquiry();
     crowded_ = cores.empty();
     if (!crowded_) on_thread([&] { run_on_core(cores[0]); });
   } catch (...) {
@@ -97,7 +90,10 @@ Communicator::Communicator(Host& host, const CommChoice& choice) : host_(host), 
 Communicator::~Communicator() {
   if (!abandoned_ && !failed_) {
     try {
-      on_thread([this] { table_.close(self_); });
+      on_thread([this] {
+        asking_ = nullptr;
+        table_.close(self_);
+      });
     } catch (const std::exception& error) {
       log_warning(std::string("comm: ") + error.what());
     }
@@ -114,7 +110,10 @@ void Communicator::work() {
   uint32_t idle = 0;                       // rounds in which nothing moved
   for (;;) {
     const uint32_t seen = work_bell_.count();
-    if (Board::Line* line = line_.load(std::memory_order_acquire)) line->beat.store(Board::now());
+    const int64_t now = Board::now();
+    if (Board::Line* line = line_.load(std::memory_order_acquire)) line->beat.store(now);
+    Inquiry* const inquiry = asking_.load(std::memory_order_acquire);
+    if (inquiry) inquiry->turn(time_limit_.load(std::memory_order_relaxed), now);
     bool moved = run_calls();
     const uint64_t before = taken_;
     start_new();
@@ -124,7 +123,7 @@ void Communicator::work() {
     if (moved) {
       idle = 0;
     } else if (active_.empty()) {
-      work_bell_.wait(seen, 1000000);
+      work_bell_.wait(seen, inquiry ? microseconds_between_looks() : 1000000);
     } else if (++idle < 100 && !crowded_) {
       pause();
     } else if (crowded_) {
@@ -136,6 +135,10 @@ void Communicator::work() {
       work_bell_.wait(seen, std::min(idle - 90, 100u));
     }
   }
+}
+
+int64_t Communicator::microseconds_between_looks() const {
+  return static_cast<int64_t>(seconds_between_looks(time_limit_.load(std::memory_order_relaxed)) * 1e6);
 }
 
 bool Communicator::run_calls() {
@@ -182,7 +185,7 @@ bool Communicator::test_all() {
     }
     if (active_[i].begin != 0 && tracing_) {
       const km_message& m = *active_[i].message;
-      events_.push_back({&op_names()[m.op], TraceEvent::kMessages, active_[i].begin, trace_now(),
+      events_.push_back({&op_name(m.op), TraceEvent::kMessages, active_[i].begin, trace_now(),
                          m.count * m.outer * km_dtype_bytes(m.dtype)});
     }
     done_[active_numbers_[i] % kRing].store(1, std::memory_order_release);
@@ -270,86 +273,15 @@ km_status Communicator::wait(uint64_t number) {
       done_bell_.wait(seen, 100000);
       if (seconds_since(looked) > 2) begin = SteadyClock::now(); // this rank itself was stopped: it was waited for
       looked = SteadyClock::now();
-      if (seconds_since(begin) > time_limit_ && !done(number)) give_up(number);
+      const double limit = time_limit_.load(std::memory_order_relaxed), so_far = seconds_since(begin);
+      tell_waiting(so_far > limit / 2 ? so_far : 0);
+      if (so_far > limit && !done(number)) give_up(number);
     }
     waiting_.store(false, std::memory_order_relaxed);
+    tell_waiting(0);
     waited_ += seconds_since(entered);
   }
   return failed_.load(std::memory_order_acquire) ? status_ : KM_OK;
-}
-
-// ---- who is waited for ----------------------------------------------------------------------------------------------
-
-void Communicator::open_board() {
-  std::string name;
-  if (place_.rank == 0)
-    name = std::to_string(getpid()) + "-" + std::to_string(static_cast<uint64_t>(Board::now()) & 0xffffffffu) + "-" +
-           std::to_string(reinterpret_cast<uintptr_t>(this) >> 4 & 0xffff);
-  broadcast(name);
-  board_ = std::make_unique<Board>(name, place_.local_size);
-  if (board_->lines() > place_.local_rank) {
-    Board::Line& line = board_->line(place_.local_rank);
-    line.rank.store(place_.rank);
-    line.beat.store(Board::now());
-    line.process.store(getpid());
-    line_.store(&line, std::memory_order_release);
-  }
-  barrier();
-  if (place_.local_rank == 0) board_->hide();
-}
-
-// The number of a collective in its group, the same on all members; and what this rank does, on the board.
-uint64_t Communicator::count(const km_message& message) {
-  const bool collective = message.op != KM_COMM_SEND && message.op != KM_COMM_RECV;
-  const uint64_t number = collective ? ++collectives_[message.group] : 0;
-  if (Board::Line* line = line_.load(std::memory_order_relaxed)) {
-    line->group.store(group_hash_[message.group], std::memory_order_relaxed);
-    line->number.store(number, std::memory_order_relaxed);
-    line->op.store(message.op, std::memory_order_relaxed);
-    line->bytes.store(message.count * message.outer * km_dtype_bytes(message.dtype), std::memory_order_relaxed);
-  }
-  return number;
-}
-
-std::string Communicator::who_is_missing(const km_message& message, uint64_t collective) {
-  std::vector<uint32_t> members;
-  for (const auto& [ranks, group] : groups_)
-    if (group == message.group) members = ranks;
-  if (collective == 0 && message.peer >= 0 && static_cast<size_t>(message.peer) < members.size())
-    members = {members[static_cast<size_t>(message.peer)]};
-  constexpr int64_t kSilent = 5'000'000'000; // a communication thread looks up at least once a second
-  std::string late, elsewhere;
-  for (const uint32_t rank : members) {
-    if (rank == place_.rank) continue;
-    const Board::Line* line = board_ ? board_->find(rank) : nullptr;
-    if (!line) {
-      elsewhere += (elsewhere.empty() ? "" : ", ") + std::to_string(rank);
-      continue;
-    }
-    const std::string at = "; it is at step " + std::to_string(line->step.load()) + ", its last message was " +
-                           op_name(line->op.load()) +
-                           (line->number.load() ? " " + std::to_string(line->number.load()) + " of a group" : "") +
-                           " of " + std::to_string(line->bytes.load()) + " bytes";
-    const std::string name = "rank " + std::to_string(rank) + " (process " + std::to_string(line->process.load()) + ")";
-    const int64_t silent = Board::now() - line->beat.load();
-    if (silent > kSilent)
-      return name + " has given no sign of life for " + std::to_string(silent / 1'000'000'000) +
-             " s: stopped, or its machine is" + at;
-    if (late.empty() && (line->group.load() != group_hash_[message.group] || line->number.load() < collective))
-      late = name + " has not come to it" + at;
-  }
-  if (!late.empty()) return late;
-  return elsewhere.empty() ? "all ranks of the group came to it: the network does not deliver"
-                           : "of ranks " + elsewhere + " on other hosts nothing is known here";
-}
-
-void Communicator::give_up(uint64_t number) {
-  const km_message& message = *ring_[number % kRing];
-  const uint64_t collective = collective_[number % kRing];
-  abort(kStuckExit, "step " + std::to_string(step_.load()) + ": " + describe(message) +
-                        (collective ? " (collective " + std::to_string(collective) + " of that group)" : "") +
-                        " is not complete after " + std::to_string(static_cast<int64_t>(time_limit_)) +
-                        " s: " + who_is_missing(message, collective));
 }
 
 void Communicator::set_step(int64_t step) {

@@ -15,6 +15,8 @@
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
 #include "core/run/board.h"
+#include "core/run/culprit.h"
+#include "core/run/inquiry.h"
 #include "core/run/trace.h"
 #include "kumiki/comm.h"
 
@@ -52,7 +54,7 @@ class Communicator {
   // Seconds that wait has waited.
   double waited() const { return waited_; }
   // A message that takes longer is an error of the rank that waits (exit code 86).
-  void set_time_limit(double seconds) { time_limit_ = seconds; }
+  void set_time_limit(double seconds) { time_limit_.store(seconds, std::memory_order_relaxed); }
   // What is told with an error: the step under way.
   void set_step(int64_t step);
 
@@ -89,8 +91,14 @@ class Communicator {
   std::string describe(const km_message& message) const;
   void wait_all(const km_message& message);
   [[noreturn]] void give_up(uint64_t number);
+  // waited_for.cc
+  void meet_hosts();
   void open_board();
+  void open_inquiry();
+  void tell_waiting(double seconds);
+  int64_t microseconds_between_looks() const;
   uint64_t count(const km_message& message);
+  RankState state_of(uint32_t rank, int64_t now);
   std::string who_is_missing(const km_message& message, uint64_t collective);
 
   Host& host_;
@@ -102,14 +110,25 @@ class Communicator {
   std::map<std::vector<uint32_t>, km_group*> groups_;
   km_group* all_ = nullptr;
   bool abandoned_ = false;
-  double waited_ = 0, time_limit_ = 120;
+  double waited_ = 0;
+  std::atomic<double> time_limit_{120};
   std::atomic<int64_t> step_{0};
 
+  // Of each rank, the lowest rank of its host, and its process; by the former the host's name. Empty: comm cannot say.
+  std::vector<uint32_t> hosts_;
+  std::vector<int32_t> processes_;
+  std::map<uint32_t, std::string> host_names_;
   std::unique_ptr<Board> board_;
   std::atomic<Board::Line*> line_{nullptr}; // of this rank
+  std::unique_ptr<Inquiry> inquiry_;        // where there are several hosts
+  std::atomic<Inquiry*> asking_{nullptr};   // the same, for the communication thread
   std::map<const km_group*, uint64_t> group_hash_;
-  std::map<const km_group*, uint64_t> collectives_; // started so far
-  uint64_t collective_[kRing] = {};                 // number of a message among those of its group; 0: send, receive
+  struct Counted {
+    uint64_t started = 0;
+    uint32_t place = 0; // in the line's groups; behind their end: not kept there
+  };
+  std::map<const km_group*, Counted> collectives_;
+  uint64_t collective_[kRing] = {}; // number of a message among those of its group; 0: send, receive
 
   const km_message* ring_[kRing] = {};
   std::atomic<uint8_t> done_[kRing] = {};

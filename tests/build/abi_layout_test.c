@@ -2,6 +2,7 @@
  * and the size of the structs that never grow (they lie in arrays without a stride). A later version adds lines for its own
  * last fields and leaves these as they are. The offsets are those of LP64 (x86-64, aarch64). */
 #include "kumiki/base.h"
+#include "kumiki/comm.h"
 #include "kumiki/data.h"
 #include "kumiki/device.h"
 #include "kumiki/graph.h"
@@ -29,6 +30,13 @@ LAST_FIELD(km_option_value, string_list, 56);
 FIXED_SIZE(km_option_value, 64);
 LAST_FIELD(km_options, values, 8);
 LAST_FIELD(km_host, service, 48);
+
+/* kumiki/comm.h */
+LAST_FIELD(km_message, output, 64);
+LAST_FIELD(km_rank_info, reserved, 20);
+LAST_FIELD(km_rank_info, host, 24);
+LAST_FIELD(km_comm, ability, 72);
+LAST_FIELD(km_comm_notes, receive, 16);
 
 /* kumiki/data.h */
 LAST_FIELD(km_data_context, vocabulary, 24);

@@ -1,6 +1,7 @@
 // What holds for operations together: their order, their bits, their faults.
 #include "tests/comm/suite.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -230,6 +231,41 @@ void test_latency(Rank& rank, double seconds) {
   rank.check(took.count() >= seconds, "an operation was done before its latency was over");
 }
 
+void test_notes(Rank& rank) {
+  const auto* notes = static_cast<const km_comm_notes*>(
+      rank.table().ability ? rank.table().ability(rank.self(), KM_COMM_NOTES) : nullptr);
+  rank.check(notes && KM_HAS(km_comm_notes, notes, receive), "there are no notes");
+  constexpr uint32_t kEach = 5;
+  const auto length = [](uint32_t from, uint32_t i) { return i + 1 == kEach ? KM_NOTE_BYTES : 1 + 7 * i + from; };
+  const auto letter = [](uint32_t from, uint32_t i) { return static_cast<unsigned char>(16 * from + i); };
+  for (uint32_t i = 0; i < kEach; ++i) {
+    for (uint32_t to = 0; to < rank.size(); ++to) {
+      std::vector<unsigned char> bytes(length(rank.rank(), i), letter(rank.rank(), i));
+      rank.check(notes->send(rank.self(), to, bytes.data(), static_cast<uint32_t>(bytes.size())) == KM_OK,
+                 "a note is not sent: " + last_error());
+      std::fill(bytes.begin(), bytes.end(), static_cast<unsigned char>(0xee)); // a copy travels
+    }
+  }
+  std::vector<uint32_t> come(rank.size());
+  for (uint32_t all = 0; all < kEach * rank.size();) {
+    std::vector<unsigned char> bytes(KM_NOTE_BYTES, 0xdd);
+    uint32_t count = 0, from = 0;
+    rank.check(notes->receive(rank.self(), bytes.data(), &count, &from) == KM_OK, "a note is lost: " + last_error());
+    if (count == 0) {
+      std::this_thread::yield();
+      continue;
+    }
+    rank.check(from < rank.size() && count == length(from, come[from]), "a note of another length has come");
+    for (uint32_t i = 0; i < count; ++i)
+      rank.check(bytes[i] == letter(from, come[from]), "a note has other bytes or comes out of order");
+    ++come[from];
+    ++all;
+  }
+  unsigned char one = 1;
+  rank.check(notes->send(rank.self(), rank.size(), &one, 1) == KM_ERROR_HOST, "a note to nobody is sent");
+  rank.check(notes->send(rank.self(), 0, &one, KM_NOTE_BYTES + 1) == KM_ERROR_HOST, "a note that is too long is sent");
+}
+
 void test_all(Rank& rank) {
   test_all_operations(rank);
   test_many_outstanding(rank);
@@ -238,6 +274,7 @@ void test_all(Rank& rank) {
   test_nan(rank);
   test_refusals(rank);
   test_sums_are_rounded_once(rank);
+  test_notes(rank);
 }
 
 } // namespace kumiki::test

@@ -20,6 +20,8 @@ void test_nan(Rank& rank);
 void test_refusals(Rank& rank);
 // Sums of bf16 and f16 are rounded once, after the last member.
 void test_sums_are_rounded_once(Rank& rank);
+// Notes come whole, from everybody, in the order in which they were sent; where the component has them.
+void test_notes(Rank& rank);
 // All of the above.
 void test_all(Rank& rank);
 

@@ -77,7 +77,8 @@ TEST_CASE("ranks are all different, and the next world begins anew") {
     as_ranks(ranks, "true", [&](Rank& rank) {
       const std::lock_guard lock(mutex);
       seen.insert(rank.rank());
-      rank.check(rank.place().local_rank == rank.rank() && rank.place().local_size == ranks, "all ranks are local");
+      rank.check(rank.place().local_rank == rank.rank() && rank.place().local_size == ranks && rank.place().host == 0,
+                 "all ranks are local");
     });
     REQUIRE(seen.size() == ranks);
     REQUIRE(*seen.rbegin() == ranks - 1);

@@ -78,9 +78,14 @@ struct comm_rank {
   int check;
   double latency; /* seconds */
   int rank, size, local_rank, local_size;
+  int first_local; /* the lowest rank of this host */
   km_group *groups, *last_group;
   operation *first_active, *last_active; /* exchanges under way */
   MPI_Op max[8];                         /* by dtype; sums that MPI makes are MPI_SUM */
+  MPI_Comm notes_comm;
+  struct note* notes;      /* sent, not yet known to have arrived */
+  MPI_Request note_coming; /* into note_bytes; MPI_REQUEST_NULL: none is */
+  unsigned char note_bytes[KM_NOTE_BYTES];
 };
 
 /* plugin.c. Text of an MPI error through host->fail. */
@@ -134,6 +139,11 @@ void active_remove(operation* op); /* if it is there */
 km_status check_start(operation* op);
 /* Begins, in order, the checked operations whose descriptors are there and agree. */
 void check_advance(km_group* group);
+
+/* notes.c: the ability of notes, on a communicator of its own. */
+extern const km_comm_notes note_table;
+int notes_open(comm_rank* owner);   /* an MPI error code */
+void notes_close(comm_rank* owner); /* collective: waits until all notes have arrived */
 
 /* reduce.c */
 MPI_Datatype datatype_of(uint32_t dtype);

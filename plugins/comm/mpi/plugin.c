@@ -55,9 +55,12 @@ static km_status join(comm_rank* self) {
   if (error == MPI_SUCCESS) {
     MPI_Comm_rank(host_comm, &self->local_rank);
     MPI_Comm_size(host_comm, &self->local_size);
+    self->first_local = self->rank;
+    error = MPI_Bcast(&self->first_local, 1, MPI_INT, 0, host_comm); /* whose members lie in the order of ranks */
     MPI_Comm_free(&host_comm);
-    error = reductions_create(self);
   }
+  if (error == MPI_SUCCESS) error = reductions_create(self);
+  if (error == MPI_SUCCESS) error = notes_open(self);
   return error == MPI_SUCCESS ? KM_OK : mpi_failed(self, "joining", error);
 }
 
@@ -85,6 +88,7 @@ static void close_component(void* self) {
     group_free(group);
   }
   reductions_free(rank);
+  notes_close(rank);
   MPI_Finalize();
   free(rank);
 }
@@ -95,6 +99,7 @@ static km_status place(void* self, km_rank_info* info) {
   info->size = (uint32_t)rank->size;
   info->local_rank = (uint32_t)rank->local_rank;
   info->local_size = (uint32_t)rank->local_size;
+  if (KM_HAS(km_rank_info, info, host)) info->host = (uint32_t)rank->first_local;
   return KM_OK;
 }
 
@@ -119,6 +124,11 @@ static void abort_job(void* self, int32_t exit_code, const char* text) {
   _Exit(exit_code); /* where MPI comes back, this rank at least is ended */
 }
 
+static const void* ability(void* self, const char* id) {
+  (void)self;
+  return strcmp(id, KM_COMM_NOTES) == 0 ? &note_table : NULL;
+}
+
 static const km_comm table = {
     .struct_size = sizeof(km_comm),
     .ranks_here = ranks_here,
@@ -129,6 +139,7 @@ static const km_comm table = {
     .start = start,
     .test = test,
     .abort = abort_job,
+    .ability = ability,
 };
 
 static const km_option options[] = {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <functional>
 #include <new>
@@ -26,6 +27,7 @@ struct Member {
   const km_host* host;
   std::shared_ptr<World> world;
   uint32_t rank;
+  uint32_t hosts;                                 // that the ranks pretend to be on, a range of ranks on each
   std::map<std::vector<uint32_t>, uint32_t> made; // how many groups of these ranks
   std::vector<std::unique_ptr<km_group>> groups;
 };
@@ -62,7 +64,7 @@ km_status ranks_of_option(const km_host*, const km_options* options, uint32_t* r
 
 km_status open_self(const km_host* host, const km_options*, void** self) {
   return guarded(host, [&] {
-    *self = new Member{host, std::make_shared<World>(1, false), 0, {}, {}};
+    *self = new Member{host, std::make_shared<World>(1, false), 0, 1, {}, {}};
     return KM_OK;
   });
 }
@@ -70,7 +72,11 @@ km_status open_self(const km_host* host, const km_options*, void** self) {
 km_status open_threads(const km_host* host, const km_options* options, void** self) {
   return guarded(host, [&] {
     const uint32_t size = static_cast<uint32_t>(km_option_i64(options, "ranks"));
-    auto member = std::make_unique<Member>(Member{host, nullptr, 0, {}, {}});
+    const uint32_t hosts = static_cast<uint32_t>(km_option_i64(options, "hosts"));
+    if (hosts > size)
+      return host->fail(host, KM_ERROR_USER, "comm threads: hosts = %u, but there are %u ranks; give at most as many",
+                        hosts, size);
+    auto member = std::make_unique<Member>(Member{host, nullptr, 0, hosts, {}, {}});
     member->world = World::join(size, km_option_i64(options, "check") != 0, &member->rank);
     if (!member->world) {
       return host->fail(host, KM_ERROR_USER,
@@ -91,8 +97,14 @@ void close(void* self) {
 
 km_status place(void* self, km_rank_info* info) {
   const Member& member = member_of(self);
-  info->rank = info->local_rank = member.rank;
-  info->size = info->local_size = member.world->size();
+  const uint64_t rank = member.rank, size = member.world->size(), hosts = member.hosts;
+  const uint64_t host = ((rank + 1) * hosts - 1) / size; // host h begins at rank floor(h size / hosts)
+  const uint64_t first = host * size / hosts, end = (host + 1) * size / hosts;
+  info->rank = member.rank;
+  info->size = member.world->size();
+  info->local_rank = static_cast<uint32_t>(rank - first);
+  info->local_size = static_cast<uint32_t>(end - first);
+  if (KM_HAS(km_rank_info, info, host)) info->host = static_cast<uint32_t>(first);
   return KM_OK;
 }
 
@@ -155,8 +167,36 @@ void abort(void* self, int32_t exit_code, const char* text) {
   std::_Exit(exit_code);
 }
 
+km_status send_note(void* self, uint32_t to, const void* bytes, uint32_t count) {
+  const Member& member = member_of(self);
+  return guarded(member.host, [&] {
+    if (to >= member.world->size() || count == 0 || count > KM_NOTE_BYTES) {
+      return member.host->fail(member.host, KM_ERROR_HOST, "comm: rank %u sends a note of %u bytes to rank %u of %u",
+                               member.rank, count, to, member.world->size());
+    }
+    const auto* const begin = static_cast<const unsigned char*>(bytes);
+    member.world->put_note(to, {member.rank, {begin, begin + count}});
+    return KM_OK;
+  });
+}
+
+km_status receive_note(void* self, void* bytes, uint32_t* count, uint32_t* from) {
+  const Member& member = member_of(self);
+  *count = 0;
+  Note note;
+  if (!member.world->take_note(member.rank, note)) return KM_OK;
+  std::copy(note.bytes.begin(), note.bytes.end(), static_cast<unsigned char*>(bytes));
+  *count = static_cast<uint32_t>(note.bytes.size());
+  *from = note.from;
+  return KM_OK;
+}
+
+constexpr km_comm_notes notes = {sizeof(km_comm_notes), 0, send_note, receive_note};
+
+const void* ability(void*, const char* id) { return std::strcmp(id, KM_COMM_NOTES) == 0 ? &notes : nullptr; }
+
 constexpr km_comm table_with(decltype(km_comm::ranks_here) ranks_here, decltype(km_comm::open) open) {
-  return {sizeof(km_comm), 0, ranks_here, open, close, place, group, start, test, abort, nullptr};
+  return {sizeof(km_comm), 0, ranks_here, open, close, place, group, start, test, abort, ability};
 }
 constexpr km_comm self_table = table_with(one_rank, open_self);
 constexpr km_comm threads_table = table_with(ranks_of_option, open_threads);
@@ -165,11 +205,12 @@ const km_option threads_options[] = {
     {"ranks", KM_OPTION_I64, 0, "2", 1, 4096, nullptr, "ranks of the run, each a thread of this process"},
     {"check", KM_OPTION_BOOL, 0, "true", 0, 0, nullptr,
      "compare what the ranks call in each collective, and say which differs"},
+    {"hosts", KM_OPTION_I64, 0, "1", 1, 4096, nullptr, "hosts that the ranks pretend to be on, for tests"},
 };
 
 const km_component components[] = {
     {"comm", "self", KM_COMM_VERSION, 0, &self_table, nullptr, "one rank: every operation is a copy"},
-    {"comm", "threads", KM_COMM_VERSION, 2, &threads_table, threads_options,
+    {"comm", "threads", KM_COMM_VERSION, 3, &threads_table, threads_options,
      "N ranks as threads of one process, for tests and authors of strategies"},
 };
 

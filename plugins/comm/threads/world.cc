@@ -25,6 +25,19 @@ Group* World::group(const std::vector<uint32_t>& ranks, uint32_t ordinal) {
   return group.get();
 }
 
+void World::put_note(uint32_t to, Note note) {
+  const std::lock_guard lock(notes_mutex_);
+  notes_[to].push_back(std::move(note));
+}
+
+bool World::take_note(uint32_t to, Note& note) {
+  const std::lock_guard lock(notes_mutex_);
+  if (notes_[to].empty()) return false;
+  note = std::move(notes_[to].front());
+  notes_[to].pop_front();
+  return true;
+}
+
 void World::wait_for_all() {
   std::unique_lock lock(mutex_);
   // Rounds are counted through: the first `size` arrivals are the first round.

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -13,9 +14,15 @@
 
 namespace kumiki::threads {
 
+// What one rank has written to another, outside groups.
+struct Note {
+  uint32_t from;
+  std::vector<unsigned char> bytes;
+};
+
 class World {
  public:
-  World(uint32_t size, bool check) : size_(size), check_(check) {}
+  World(uint32_t size, bool check) : size_(size), check_(check), notes_(size) {}
 
   // Joins the world that is gathering in this process, or begins one; waits until it is whole. `rank` is the caller's.
   // NULL if the one that is gathering is of another size. [any]
@@ -24,6 +31,9 @@ class World {
   uint32_t size() const { return size_; }
   // The `ordinal`-th group of these ranks (a member counts its own); the first member to ask makes it. [any]
   Group* group(const std::vector<uint32_t>& ranks, uint32_t ordinal);
+  // Notes wait for their rank to take them, in order of arrival; none is there: false. [any]
+  void put_note(uint32_t to, Note note);
+  bool take_note(uint32_t to, Note& note);
   // Waits until all ranks are here. [any]
   void wait_for_all();
 
@@ -34,6 +44,8 @@ class World {
   std::condition_variable changed_;
   uint32_t joined_ = 0, arrived_ = 0;
   std::map<std::pair<std::vector<uint32_t>, uint32_t>, std::unique_ptr<Group>> groups_;
+  std::mutex notes_mutex_;
+  std::vector<std::deque<Note>> notes_; // by receiver
 };
 
 } // namespace kumiki::threads
