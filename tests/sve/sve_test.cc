@@ -4,6 +4,7 @@
 #include <arm_sve.h>
 
 #include <catch2/catch.hpp>
+#include <cstring>
 #include <iostream>
 #include <set>
 
@@ -57,6 +58,10 @@ const char* const kSveCases[] = {
     "attention_backward q=2x49x20 head_width=5",
     "attention_backward q=1x700x32 head_width=16",
     "attention_backward q=1x530x32 k=1x530x16 segments=1x530 head_width=16 mask=segments",
+    "dropout x=2x1025 probability=0.5",
+    "dropout x=3x259 probability=0.3 stream=7 offset=3",
+    "dropout x=1x600 probability=0.3 offset=17179869000",
+    "dropout x=1x40 probability=0.9999999999",
     "layernorm x=3x64 epsilon=1e-5",
     "layernorm x=3x257 epsilon=1e-5",
     "layernorm_backward x=3x257",
@@ -84,6 +89,7 @@ const char* const kTrainingOps[] = {"matmul",
                                     "swiglu_backward",
                                     "scale",
                                     "bias_add",
+                                    "dropout",
                                     "sum_rows",
                                     "sum_squares",
                                     "layernorm",
@@ -119,6 +125,17 @@ double tolerance(const Problem& p) {
   return p.op_name.starts_with("attention") && p.outputs.size() == 3 ? 2e-5 : 5e-6;
 }
 
+/* Which elements are zero: what dropout dropped. */
+std::vector<bool> zeros_of(const Tensor& t) {
+  std::vector<bool> zeros;
+  for (size_t i = 0; i < t.bytes.size() / sizeof(float); ++i) {
+    float x;
+    std::memcpy(&x, t.bytes.data() + i * sizeof x, sizeof x);
+    zeros.push_back(x == 0.0f);
+  }
+  return zeros;
+}
+
 void compare(const Problem& p, const std::vector<Tensor>& outputs, const std::vector<Tensor>& expected) {
   for (size_t o = 0; o < expected.size(); ++o) {
     INFO("output " << o << " of " << p.line);
@@ -126,6 +143,7 @@ void compare(const Problem& p, const std::vector<Tensor>& outputs, const std::ve
     if (p.op_name.starts_with("attention") && p.outputs.size() == 3 && rms_difference(outputs[o], expected[o]) <= 3e-7)
       continue;
     CHECK(relative_error(outputs[o], expected[o]) <= tolerance(p));
+    if (p.op_name == "dropout") CHECK(zeros_of(outputs[o]) == zeros_of(expected[o]));
   }
 }
 

@@ -19,8 +19,6 @@ extern const PositionFunctions kPositions;      /* position/position.cc */
 extern const ProductFunctions kProducts;        /* gemm/product.cc */
 extern const UpdateFunctions kUpdates;          /* update/update.cc */
 
-/* elementwise/dropout.cc */
-std::unique_ptr<Kernel> make_dropout(const Op& op, const Pool& pool);
 /* attention/ */
 std::unique_ptr<Kernel> make_attention(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_attention_backward(const Op& op, const Pool& pool);

@@ -1,4 +1,5 @@
-/* The ops of "Element by element" in docs/ops.md, but for dropout (an adapter of its own where there is one): each cuts its arrays in ranges for the pool. */
+/* The ops of "Element by element" in docs/ops.md, but for dropout (dropout.cc): each cuts its arrays in
+ * ranges for the pool. */
 #include <algorithm>
 #include <cstring>
 

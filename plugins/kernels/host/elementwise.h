@@ -11,6 +11,15 @@ namespace kumiki::kernels {
 enum class Unary { kNegate, kSquare, kSqrt, kReciprocal, kExp, kLog, kAbs, kSign, kTanh, kGelu, kSilu };
 enum class Binary { kAdd, kSubtract, kMultiply, kDivide, kMaximum, kMinimum, kPower };
 
+/* Philox dropout (docs/ops.md) of elements of one sample. */
+struct Dropout {
+  uint64_t seed;
+  uint64_t sample;
+  uint32_t stream;
+  uint64_t threshold; /* keep where word >= threshold; up to 2^32 */
+  float factor;       /* 1 / (1 - probability) */
+};
+
 struct ElementwiseFunctions {
   void (*unary)(Unary function, const float* x, float* y, int64_t n);
 
@@ -31,6 +40,9 @@ struct ElementwiseFunctions {
 
   /* y = c ≠ 0 ? a : b. */
   void (*select)(const float* c, const float* a, const float* b, float* y, int64_t n);
+
+  /* Elements [begin, begin + n) of the sample; begin is a multiple of 4. x and y point at element `begin`. */
+  void (*dropout)(const Dropout& parameters, int64_t begin, const float* x, float* y, int64_t n);
 
   /* bf16 as the upper half of f32, rounded to nearest even; NaN stays NaN. */
   void (*f32_to_bf16)(const float* x, uint16_t* y, int64_t n);

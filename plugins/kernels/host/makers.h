@@ -22,6 +22,8 @@ std::unique_ptr<Kernel> make_select(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_cast(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_copy(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_bias_add(const Op& op, const Pool& pool);
+/* dropout.cc */
+std::unique_ptr<Kernel> make_dropout(const Op& op, const Pool& pool);
 /* norm.cc */
 std::unique_ptr<Kernel> make_norm(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_norm_backward(const Op& op, const Pool& pool);

@@ -1,4 +1,4 @@
-/* The component's functions; kKernels is the one list of the ops that there are. What is missing here (bf16, dropout,
+/* The component's functions; kKernels is the one list of the ops that there are. What is missing here (bf16,
  * rare elementwise functions) is left to the next component of the chain. */
 #include "plugins/kernels/sve/component.h"
 
@@ -29,6 +29,7 @@ constexpr Entry kKernels[] = {
     {"swiglu_backward", make_swiglu_backward},
     {"scale", make_scale},
     {"bias_add", make_bias_add},
+    {"dropout", make_dropout},
     {"sum_rows", make_sum_rows, 1},
     {"sum_squares", make_sum_squares},
     {"layernorm", make_norm},

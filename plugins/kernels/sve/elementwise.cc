@@ -91,6 +91,7 @@ const ElementwiseFunctions kElementwise = {.unary = unary,
                                            .scale = scale,
                                            .bias_add = bias_add,
                                            .select = nullptr,
+                                           .dropout = dropout,
                                            .f32_to_bf16 = nullptr,
                                            .bf16_to_f32 = nullptr};
 

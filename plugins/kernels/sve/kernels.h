@@ -19,6 +19,8 @@ extern const PositionFunctions kPositions;      /* position.cc */
 extern const ProductFunctions kProducts;        /* gemm/product.cc */
 extern const UpdateFunctions kUpdates;          /* update.cc */
 
+/* dropout.cc: as host/elementwise.h has it. */
+void dropout(const Dropout& parameters, int64_t begin, const float* x, float* y, int64_t n);
 /* attention/ */
 std::unique_ptr<Kernel> make_attention(const Op& op, const Pool& pool);
 std::unique_ptr<Kernel> make_attention_backward(const Op& op, const Pool& pool);

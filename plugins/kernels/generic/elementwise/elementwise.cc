@@ -8,7 +8,6 @@
 #include <cmath>
 
 #include "hwy/contrib/math/math-inl.h"
-#include "plugins/kernels/generic/elementwise/elementwise.h"
 #include "plugins/kernels/generic/kernels.h"
 #include "plugins/kernels/generic/simd-inl.h"
 
@@ -270,6 +269,9 @@ void select(const float* c, const float* a, const float* b, float* y, int64_t n)
 void bias_add(const float* x, const float* bias, float* y, int64_t rows, int64_t width) {
   HWY_DYNAMIC_DISPATCH(BiasAdd)(x, bias, y, rows, width);
 }
+void dropout(const Dropout& parameters, int64_t begin, const float* x, float* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(DropoutLoop)(parameters, begin, x, y, n);
+}
 void f32_to_bf16(const float* x, uint16_t* y, int64_t n) { HWY_DYNAMIC_DISPATCH(F32ToBf16)(x, y, n); }
 void bf16_to_f32(const uint16_t* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(Bf16ToF32)(x, y, n); }
 
@@ -284,11 +286,9 @@ const ElementwiseFunctions kElementwise = {.unary = unary,
                                            .scale = scale,
                                            .bias_add = bias_add,
                                            .select = select,
+                                           .dropout = dropout,
                                            .f32_to_bf16 = f32_to_bf16,
                                            .bf16_to_f32 = bf16_to_f32};
 
-void dropout(const Dropout& parameters, int64_t begin, const float* x, float* y, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(DropoutLoop)(parameters, begin, x, y, n);
-}
 } // namespace kumiki::generic
 #endif

@@ -1,11 +1,9 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "plugins/kernels/generic/elementwise/elementwise.h"
-#include "plugins/kernels/generic/kernels.h"
+#include "plugins/kernels/host/makers.h"
 
-namespace kumiki::generic {
+namespace kumiki::kernels {
 namespace {
 
 /* x [batch, ...], seed, sample: the pieces of a sample begin at multiples of four of its elements, so that each draw of
@@ -56,15 +54,15 @@ class DropoutKernel : public Kernel {
       float* y = b.out(0) + sample * elements_ + range_begin - lead;
       const int64_t from =
           begin == 0 && lead > 0 ? first_draw(p, offset - lead, x, y, lead, std::min<int64_t>(4, end)) : begin;
-      dropout(p, offset - lead + from, x + from, y + from, std::min(begin + piece, end) - from);
+      functions_.elementwise->dropout(p, offset - lead + from, x + from, y + from, std::min(begin + piece, end) - from);
     });
   }
 
   /* The elements [lead, end) of the draw `at` that a range begins in; gives where the next draw begins, or the end. */
-  static int64_t first_draw(const Dropout& p, int64_t at, const float* x, float* y, int64_t lead, int64_t end) {
+  int64_t first_draw(const Dropout& p, int64_t at, const float* x, float* y, int64_t lead, int64_t end) const {
     float draw[4] = {};
     std::copy(x + lead, x + end, draw + lead);
-    dropout(p, at, draw, draw, 4);
+    functions_.elementwise->dropout(p, at, draw, draw, 4);
     std::copy(draw + lead, draw + end, y + lead);
     return end;
   }
@@ -78,4 +76,4 @@ class DropoutKernel : public Kernel {
 
 std::unique_ptr<Kernel> make_dropout(const Op& op, const Pool& pool) { return make<DropoutKernel>(op, pool); }
 
-} // namespace kumiki::generic
+} // namespace kumiki::kernels
