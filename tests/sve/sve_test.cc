@@ -19,7 +19,8 @@ const char* const kReference = "linked/reference";
 const char* const kSve = "linked/sve";
 
 /* Edges: one vector, a vector and one more, panels of 3 vectors ± 1 at 128, 256 and 512 bits (12, 24, 48 columns),
- * tiles of 8 rows ± 1, blocks of 256 steps of k, blocks of 96 queries and of 128 keys. */
+ * tiles of 8 rows ± 1, blocks of 256 steps of k, rows and panels packed
+ * by each task or for all, blocks of 96 queries and of 128 keys. */
 const char* const kSveCases[] = {
     "matmul a=8x16 b=48x16 transpose_b=1",
     "matmul a=9x257 b=49x257 transpose_b=1",
@@ -31,6 +32,9 @@ const char* const kSveCases[] = {
     "matmul a=260x70 b=260x25 transpose_a=1 accumulate=1",
     "matmul a=33x65 b=31x33 transpose_a=1 transpose_b=1 accumulate=1",
     "matmul a=530x97 b=530x145 transpose_a=1",
+    "matmul a=300x2000 b=300x130 transpose_a=1",
+    "matmul a=270x300 b=270x1000 transpose_a=1 accumulate=1",
+    "matmul a=512x260 b=480x260 transpose_b=1",
     "matmul a=100x144 b=432x144 transpose_b=1",
     "matmul_bias a=50x300 b=100x300 transpose_b=1 accumulate=1",
     "matmul_bias a=50x300 b=100x300 transpose_b=1 activation=gelu",

@@ -9,6 +9,7 @@ import re
 import sys
 from collections import defaultdict
 
+from a64fx import cuts
 from a64fx.counts import Measured, is_fma
 
 # A64FX at 2.2 GHz, one memory group: Fujitsu, A64FX Microarchitecture Manual 1.8.1.
@@ -18,7 +19,8 @@ PEAK_CORE = HERTZ * 2 * 16 * 2  # two pipes, 16 lanes, multiply and add
 GROUP_PEAK = PEAK_CORE * GROUP_CORES
 HBM_READ, HBM_WRITE = 256e9, 128e9  # bytes a second of a memory group
 L2_TO_L1 = 512 * HERTZ  # bytes a second of a memory group, 64 bytes a cycle and core
-TILE, K_BLOCK, FEW_PANELS, PANEL = 8, 256, 8, 48  # as plugins/kernels/sve/gemm has them
+TILE, K_BLOCK, PANEL = 8, 256, 48  # as plugins/kernels/sve/gemm has them
+L2 = 7e6  # of the 8 MiB that a memory group shares, for what its tasks write
 PARTS_WANTED, SHORTEST_PART = 36, 256  # as plugins/kernels/sve/attention/ops.cc has them
 
 
@@ -123,19 +125,6 @@ class Model:
 
     # ---- products ----------------------------------------------------------------------------------------------------
 
-    def best_rows(self, m, panels):
-        """As plugins/kernels/sve/gemm/product.cc chooses."""
-        whole = ceil_div(m, TILE) * TILE
-
-        def time(rows):
-            return ceil_div(ceil_div(m, rows) * panels, self.cores) * (min(rows, whole) + TILE)
-
-        return min((512, 384, 256, 192, 128, 96, 64, 32), key=time)
-
-    def best_narrow_rows(self, m):
-        """As product.cc chooses where a task does all columns."""
-        return min(range(128, 31, -TILE), key=lambda rows: ceil_div(ceil_div(m, rows), self.cores) * (rows + TILE))
-
     def product(self, name, m, n, k, weights, transpose_a=False, accumulate=False, activation="", a_stands=False):
         """c [m, n] += a b. weights: b was packed before; else it is packed from [k, n]. transpose_a: a is [k, m]."""
         more = " accumulate=1" if accumulate else ""
@@ -148,41 +137,40 @@ class Model:
             # Cycles of a panel of so many vectors for each row.
             tile[vectors] = self.measure(line, True).of(r"sve_tile|sve::multiply\(|sve::finish") / 64
         pack = self.measure(f"matmul a={k}x64 b={k}x48 transpose_a=1" if transpose_a else f"matmul a=64x{k} b={k}x48")
-        pack_a = pack.of("pack_left|pack_whole_left") / 64 * m
-        pack_b = pack.of("pack_right") / 48 * n
+        pack_row = pack.of("pack_left|pack_whole_left") / 64
+        pack_panel = pack.of("pack_right")
 
         panels = panel_vectors(n)
         count = sum(panels.values())
         average = sum(tile[v] * number for v, number in panels.items()) / count
         moved_a, moved_b, moved_c = 4 * m * k, 4 * k * n, 4 * m * n
+        cut = cuts.best_cut(m, n, transpose_a, weights, self.cores)
+        # A task packs its rows or its panels itself, a block of k at a time, out of HBM into L2 or L1.
+        own = cut.own_a * pack_row, cut.own_b * pack_panel
+        core = cut.busiest(self.cores, lambda rows, width: rows * (own[0] + width * average) + width * own[1]) / HERTZ
         phases = []
-        if not weights:
-            phases.append({"packing": pack_b / self.hz, "HBM": moved_b / self.read + moved_b / self.write})
-        if count <= FEW_PANELS:
-            # A task does some rows whole and packs them itself, a block of k at a time, out of HBM into its L2.
-            rows = self.best_narrow_rows(m)
-            row_blocks = ceil_div(m, rows)
-            rounds = ceil_div(row_blocks, self.cores)
-            core = rounds * min(rows, m) * (count * average + pack_a / m) / HERTZ
-            rounds *= count
-        else:
-            rows = self.best_rows(m, count)
-            row_blocks = ceil_div(m, rows)
-            rounds = ceil_div(row_blocks * count, self.cores)
-            core = rounds * min(rows, m) * average / HERTZ
-            if not a_stands:
-                phases.append({"packing": pack_a / self.hz, "HBM": moved_a / self.read + moved_a / self.write})
+        if not weights and not cut.own_b:
+            phases.append({"packing": pack_panel / 48 * n / self.hz, "HBM": moved_b / self.read + moved_b / self.write})
+        if not cut.own_a and not a_stands:
+            phases.append({"packing": pack_row * m / self.hz, "HBM": moved_a / self.read + moved_a / self.write})
         k_blocks = ceil_div(k, K_BLOCK)
+        read_a = cut.groups * moved_a
+        # Between two blocks of k a part of c stays in L2, if those of all cores have room.
+        again = (k_blocks - 1) * moved_c if cut.part_of_c() * self.cores > L2 * self.cores / GROUP_CORES else 0
         phases.append(
             {
                 "FMA": core,
-                "L2": (count * moved_a + row_blocks * moved_b + (2 * k_blocks - 1) * moved_c) / self.l2,
-                "HBM": (row_blocks * moved_b + moved_a + accumulate * moved_c) / self.read
-                + (2 if activation else 1) * moved_c / self.write,
+                "L2": (read_a + cut.row_blocks * moved_b + (2 * k_blocks - 1) * moved_c) / self.l2,
+                "HBM": (cut.row_blocks * moved_b + (read_a if cut.own_a else moved_a) + accumulate * moved_c + again)
+                / self.read
+                + ((2 if activation else 1) * moved_c + again) / self.write,
             }
         )
         tiles = 2 * m * n * k / self.peak / (m * count * average / self.hz)
-        lost = f"tiles {100 * tiles:.0f} %, rounds {100 * row_blocks * count / self.cores / rounds:.0f} %"
+        packing = m * cut.groups * own[0] + count * cut.row_blocks * own[1]
+        whole = m * count * average + packing
+        lost = (f"tiles {100 * tiles:.0f} %, packing in tasks {100 * packing / whole:.1f} %,"
+                f" rounds {100 * whole / self.cores / (core * HERTZ):.0f} %")
         return Time(name, "matmul", 2 * m * n * k, phases, lost, smallest=min(m, n, k))
 
     # ---- attention ---------------------------------------------------------------------------------------------------
