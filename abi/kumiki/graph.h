@@ -174,6 +174,12 @@ typedef struct km_graph_service {
   km_status (*cost)(km_graph* graph, km_node node, double* flops, double* bytes);
   /* Marks a forward node: what backward needs of it is computed again. */
   km_status (*mark_again)(km_graph* graph, km_node node);
+  /* Splits an axis into blocks of `inner` neighbouring ranks (it must divide the degree, and neither be it nor 1), before
+   * anything is placed along it: what is shared within a block and divided among the blocks is replicated along one half
+   * and sharded along the other. halves[0] numbers the axis of the blocks, "NAME/inner" (outer), halves[1] that of the
+   * ranks of a block, "NAME%inner": what placement, shard and the attribute `axes` take. The axis itself goes on to mean
+   * both; `placement` along it is an error where the halves differ. Asked again with the same `inner` it gives the same. */
+  km_status (*split_axis)(km_graph* graph, uint32_t axis, uint32_t inner, uint32_t halves[2]);
 } km_graph_service;
 
 /* ---- short forms for authors ------------------------------------------------------------------------------------- */

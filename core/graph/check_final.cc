@@ -1,7 +1,6 @@
 // check_final: what must hold of a graph when all have written what they have to.
 #include <algorithm>
 #include <set>
-#include <sstream>
 
 #include "core/base/error.h"
 #include "core/graph/graph.h"
@@ -66,20 +65,13 @@ class FinalCheck {
                        ", but must get one value of each of several stages");
   }
 
-  std::vector<size_t> axes_of(const Node& node) const {
-    std::vector<size_t> axes;
-    std::istringstream in(node.text("axes"));
-    for (std::string name; std::getline(in, name, ',');) axes.push_back(graph_.axis_index(name));
-    return axes;
-  }
-
   // A dimension that several axes divide is nested by their levels, and only the innermost part can be gathered.
   void check_nesting(const Node& node) const {
     const bool gather = node.op == "all_gather" || node.op == "flat_gather";
     if (!gather && node.op != "reduce_scatter" && node.op != "flat_scatter") return;
-    const std::vector<size_t> group = axes_of(node);
+    const std::vector<size_t> group = graph_.group_axes(node.text("axes"));
     for (size_t i = 1; i < group.size(); ++i)
-      if (graph_.axes()[group[i - 1]].level <= graph_.axes()[group[i]].level)
+      if (!graph_.axes()[group[i]].inside(graph_.axes()[group[i - 1]]))
         fail(node, "axis " + axis_name(group[i - 1]) + " is named before " + axis_name(group[i]) +
                        ", but is not outside of it by level");
     const bool flat = node.op.starts_with("flat");
@@ -88,7 +80,7 @@ class FinalCheck {
       for (size_t axis = 0; axis < graph_.axes().size(); ++axis) {
         if (!(graph_.placement(value, axis) == divided) || std::count(group.begin(), group.end(), axis)) continue;
         for (const size_t inner : group)
-          if (graph_.axes()[axis].level <= graph_.axes()[inner].level)
+          if (!graph_.axes()[inner].inside(graph_.axes()[axis]))
             fail(node, "axis " + axis_name(axis) + " divides the same dimension inside of axis " + axis_name(inner) +
                            " (by level), so that what this op joins or cuts does not lie side by side");
       }

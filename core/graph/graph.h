@@ -51,6 +51,15 @@ struct Axis {
   int64_t degree = 1;
   int64_t coordinate = 0;
   uint32_t level = 0; // of its strategy: where several divide one dimension, the lower is the inner one
+  // Of half of an axis that was split: the name of the whole, and which half.
+  std::string part_of{};
+  bool outer = false;
+  bool named(const std::string& axis) const { return name == axis || part_of == axis; }
+  // Where both divide one dimension, whether this one cuts the parts of the other.
+  bool inside(const Axis& other) const {
+    if (level != other.level) return level < other.level;
+    return !part_of.empty() && part_of == other.part_of && !outer && other.outer;
+  }
   bool operator==(const Axis& other) const = default;
 };
 
@@ -157,9 +166,18 @@ class Graph {
   const OpRules& rules(const std::string& op) const; // throws Error: unknown op, "did you mean"
 
   // -- mesh: before any node is added --
-  void set_axes(std::vector<Axis> axes) { axes_ = std::move(axes); }
+  void set_axes(std::vector<Axis> axes);
   const std::vector<Axis>& axes() const { return axes_; }
   size_t axis_index(const std::string& name) const; // throws Error: no such axis
+  // The axes that a list of names means ("data", "data,context"), as a group counts its ranks: outer first. A split axis
+  // is its two halves.
+  std::vector<size_t> group_axes(const std::string& axes) const;
+  // Splits an axis into blocks of `inner` neighbours: NAME/inner counts the blocks, NAME%inner the ranks of a block; the
+  // name of the whole goes on to mean both. Only before anything is placed along it; again with the same `inner`: nothing.
+  // `mesh_axis` counts as set_axes did, whatever was split since. Returns outer and inner as mesh_axes takes them.
+  std::pair<size_t, size_t> split_axis(size_t mesh_axis, int64_t inner);
+  // What the number that a strategy knows an axis by stands for in axes(), outer first.
+  const std::vector<size_t>& mesh_axes(size_t mesh_axis) const;
   // The group of ranks along some axes ("data", "data,context"): how many, and which of them this rank is.
   int64_t group_size(const std::string& axes) const;
   int64_t group_index(const std::string& axes) const;
@@ -168,7 +186,9 @@ class Graph {
 
   // Divides a leaf along an axis: dimension `dim`, or -1: the elements of what is left of it (then its shape has rank
   // 1). Its readers have wrong types until infer_all. States of an owner follow it when they are added.
-  void shard(ValueId leaf, int32_t dim, size_t axis);
+  void shard(ValueId leaf, int32_t dim, size_t axis) { shard(leaf, dim, std::vector<size_t>{axis}); }
+  // The same along several at once, outer first: as many parts as they have ranks together.
+  void shard(ValueId leaf, int32_t dim, const std::vector<size_t>& axes);
   Placement placement(ValueId id, size_t axis) const;
   // A copy of a parameter on another stage (tied weights across a pipeline).
   ValueId add_tied_copy(ValueId parameter, int32_t stage);
@@ -256,7 +276,6 @@ class Graph {
   void check() const;
 
  private:
-  std::vector<size_t> group_axes(const std::string& axes) const;
   ValueId new_value(Value value);
   ValueId new_leaf(const std::string& name, Value value);
   std::vector<ValueId> insert(Node node, const std::vector<Type>& types);
@@ -271,6 +290,7 @@ class Graph {
 
   uint32_t mode_;
   std::vector<Axis> axes_;
+  std::vector<std::vector<size_t>> mesh_axes_; // by the number that a strategy knows: in axes_, outer first
   int32_t stages_ = 1;
   std::deque<Value> values_; // by id; [0] unused
   std::deque<Node> nodes_;   // by id; [0] unused; erased ones have no op

@@ -28,6 +28,54 @@ std::string to_text(const Placement& placement) {
   return "?";
 }
 
+void Graph::set_axes(std::vector<Axis> axes) {
+  axes_ = std::move(axes);
+  mesh_axes_.clear();
+  for (size_t i = 0; i < axes_.size(); ++i) mesh_axes_.push_back({i});
+}
+
+const std::vector<size_t>& Graph::mesh_axes(size_t mesh_axis) const {
+  if (mesh_axis >= mesh_axes_.size()) throw Error("", "axis " + std::to_string(mesh_axis) + " is not of this mesh");
+  return mesh_axes_[mesh_axis];
+}
+
+std::pair<size_t, size_t> Graph::split_axis(size_t mesh_axis, int64_t inner) {
+  const std::vector<size_t> halves = mesh_axes(mesh_axis);
+  const size_t at = halves.back();
+  if (halves.size() == 2) {
+    if (axes_[at].degree != inner)
+      throw Error("", "axis " + axes_[at].part_of + " is split into blocks of " + std::to_string(axes_[at].degree) +
+                          " already, and cannot be into blocks of " + std::to_string(inner));
+    const auto handle = [&](size_t axis) {
+      return static_cast<size_t>(std::find(mesh_axes_.begin(), mesh_axes_.end(), std::vector<size_t>{axis}) -
+                                 mesh_axes_.begin());
+    };
+    return {handle(halves[0]), handle(halves[1])};
+  }
+  const Axis whole = axes_[at];
+  if (!whole.part_of.empty()) throw Error("", "axis " + whole.name + " is half of one already");
+  if (inner < 2 || inner >= whole.degree || whole.degree % inner != 0)
+    throw Error("", "axis " + whole.name + " of " + std::to_string(whole.degree) +
+                        " ranks cannot be split into blocks of " + std::to_string(inner));
+  for (const Value& v : values_)
+    if (at < v.placements.size() && v.placements[at].spread != Spread::kReplicated)
+      throw Error(v.name, "axis " + whole.name + " cannot be split once something is divided over it");
+  const std::string text = std::to_string(inner);
+  axes_[at] = {whole.name + "%" + text, inner, whole.coordinate % inner, whole.level, whole.name, false};
+  axes_.insert(
+      axes_.begin() + static_cast<std::ptrdiff_t>(at) + 1,
+      {whole.name + "/" + text, whole.degree / inner, whole.coordinate / inner, whole.level, whole.name, true});
+  for (Value& v : values_)
+    if (at < v.placements.size())
+      v.placements.insert(v.placements.begin() + static_cast<std::ptrdiff_t>(at) + 1, Placement{});
+  for (std::vector<size_t>& axes : mesh_axes_)
+    for (size_t& axis : axes) axis += axis > at ? 1 : 0;
+  mesh_axes_[mesh_axis] = {at + 1, at};
+  mesh_axes_.push_back({at + 1});
+  mesh_axes_.push_back({at});
+  return {mesh_axes_.size() - 2, mesh_axes_.size() - 1};
+}
+
 size_t Graph::axis_index(const std::string& name) const {
   std::string names;
   for (size_t i = 0; i < axes_.size(); ++i) {
@@ -40,7 +88,15 @@ size_t Graph::axis_index(const std::string& name) const {
 std::vector<size_t> Graph::group_axes(const std::string& axes) const {
   std::vector<size_t> indices;
   std::istringstream in(axes);
-  for (std::string name; std::getline(in, name, ',');) indices.push_back(axis_index(name));
+  for (std::string name; std::getline(in, name, ',');) {
+    const auto is_half = [&](const Axis& axis) { return axis.part_of == name; };
+    if (std::none_of(axes_.begin(), axes_.end(), is_half)) {
+      indices.push_back(axis_index(name));
+      continue;
+    }
+    for (size_t i = axes_.size(); i-- > 0;) // the outer half stands behind the inner
+      if (is_half(axes_[i])) indices.push_back(i);
+  }
   if (indices.empty()) throw Error("", "a communication op names no axis");
   return indices;
 }
@@ -62,13 +118,19 @@ Placement Graph::placement(ValueId id, size_t axis) const {
   return axis < placements.size() ? placements[axis] : Placement{};
 }
 
-void Graph::shard(ValueId leaf, int32_t dim, size_t axis) {
+void Graph::shard(ValueId leaf, int32_t dim, const std::vector<size_t>& axes) {
   Value& v = value(leaf);
-  if (axis >= axes_.size()) throw Error(v.name, "shard: axis " + std::to_string(axis) + " is not of this mesh");
   if (v.producer != 0) throw Error(v.name, "shard: only a leaf can be divided");
-  if (placement(leaf, axis).spread != Spread::kReplicated)
-    throw Error(v.name, "shard: it is divided over axis " + axes_[axis].name + " already");
-  const int64_t degree = axes_[axis].degree, coordinate = axes_[axis].coordinate;
+  int64_t degree = 1, coordinate = 0;
+  std::string names;
+  for (const size_t axis : axes) {
+    if (axis >= axes_.size()) throw Error(v.name, "shard: axis " + std::to_string(axis) + " is not of this mesh");
+    if (placement(leaf, axis).spread != Spread::kReplicated)
+      throw Error(v.name, "shard: it is divided over axis " + axes_[axis].name + " already");
+    degree *= axes_[axis].degree;
+    coordinate = coordinate * axes_[axis].degree + axes_[axis].coordinate;
+    names += (names.empty() ? "" : ",") + axes_[axis].name;
+  }
   if (v.logical_shape.empty()) {
     v.logical_shape = v.box_shape = v.type.shape;
     v.box_offset.assign(v.type.shape.size(), 0);
@@ -76,7 +138,7 @@ void Graph::shard(ValueId leaf, int32_t dim, size_t axis) {
   const auto cut = [&](int64_t n, const std::string& what) {
     if (n < degree)
       throw Error(v.name, what + " of " + std::to_string(n) + " cannot be divided over the " + std::to_string(degree) +
-                              " ranks of axis " + axes_[axis].name);
+                              " ranks of axis " + names);
     return std::pair<int64_t, int64_t>{part_begin(n, degree, coordinate), part_begin(n, degree, coordinate + 1)};
   };
   v.placements.resize(axes_.size());
@@ -87,7 +149,7 @@ void Graph::shard(ValueId leaf, int32_t dim, size_t axis) {
     v.flat_begin = begin + from;
     v.flat_end = begin + to;
     v.type.shape = {to - from};
-    v.placements[axis] = {Spread::kFlat, 0};
+    for (const size_t axis : axes) v.placements[axis] = {Spread::kFlat, 0};
     return;
   }
   if (v.flat_end >= 0) throw Error(v.name, "shard: a dimension cannot be divided after the elements were");
@@ -96,7 +158,7 @@ void Graph::shard(ValueId leaf, int32_t dim, size_t axis) {
   const auto [from, to] = cut(v.type.shape[d], "dimension " + std::to_string(dim));
   v.box_offset[d] += from;
   v.box_shape[d] = v.type.shape[d] = to - from;
-  v.placements[axis] = {Spread::kSharded, dim};
+  for (const size_t axis : axes) v.placements[axis] = {Spread::kSharded, dim};
 }
 
 ValueId Graph::add_tied_copy(ValueId parameter, int32_t stage) {

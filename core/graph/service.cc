@@ -343,8 +343,14 @@ km_status set_gradient(km_graph* graph, km_value parameter, km_value now) {
 uint32_t placement(km_graph* graph, km_value id, uint32_t axis, int32_t* dim) {
   return guarded<uint32_t>("placement", 0, [&]() -> uint32_t {
     const Graph& g = of(graph);
-    if (axis >= g.axes().size()) throw Error("", "axis " + std::to_string(axis) + " is not of this mesh");
-    const Placement p = g.placement(id, axis);
+    const std::vector<size_t>& axes = g.mesh_axes(axis);
+    const Placement p = g.placement(id, axes[0]);
+    for (const size_t other : axes)
+      if (!(g.placement(id, other) == p))
+        throw Error(g.value(id).name,
+                    "placement: axis " + g.axes()[other].part_of + " is split, and its halves hold the value as " +
+                        to_text(p) + " and as " + to_text(g.placement(id, other)),
+                    "ask for each half, by the numbers that split_axis gave");
     if (dim && p.spread == Spread::kSharded) *dim = p.dim;
     return static_cast<uint32_t>(p.spread) + KM_REPLICATED;
   });
@@ -352,7 +358,7 @@ uint32_t placement(km_graph* graph, km_value id, uint32_t axis, int32_t* dim) {
 
 km_status shard(km_graph* graph, km_value leaf, uint32_t axis, int32_t dim) {
   return guarded<km_status>("shard", KM_ERROR_PLUGIN, [&] {
-    of(graph).shard(leaf, dim, axis);
+    of(graph).shard(leaf, dim, of(graph).mesh_axes(axis));
     return KM_OK;
   });
 }
@@ -415,6 +421,16 @@ km_status mark_again(km_graph* graph, km_node id) {
   });
 }
 
+km_status split_axis(km_graph* graph, uint32_t axis, uint32_t inner, uint32_t* halves) {
+  return guarded<km_status>("split_axis", KM_ERROR_PLUGIN, [&] {
+    if (halves == nullptr) throw Error("", "halves is NULL");
+    const auto [first, second] = of(graph).split_axis(axis, inner);
+    halves[0] = static_cast<uint32_t>(first);
+    halves[1] = static_cast<uint32_t>(second);
+    return KM_OK;
+  });
+}
+
 constexpr km_graph_service kService = {
     sizeof(km_graph_service),
     0,
@@ -452,6 +468,7 @@ constexpr km_graph_service kService = {
     tied_to,
     node_cost,
     mark_again,
+    split_axis,
 };
 
 } // namespace

@@ -80,7 +80,7 @@ void Planner::emit_comm(const Item& item, Segment& segment) {
     KM_CHECK(other != strategies_->pipeline_coordinate(), "a transfer goes to another rank");
     const Type& type = graph_.value(node.inputs[0]).type;
     message.op = send ? KM_COMM_SEND : KM_COMM_RECV;
-    message.group = group(graph_.axes()[static_cast<size_t>(strategies_->pipeline_axis())].name);
+    message.group = group(strategies_->axes()[static_cast<size_t>(strategies_->pipeline_axis())].name);
     message.peer = static_cast<int32_t>(other);
     message.tag = static_cast<int32_t>(node.id % 32768);
     message.dtype = type.dtype;
@@ -183,7 +183,7 @@ void Planner::emit_stage_sum(const Item& item, Segment& segment) {
   const auto list = node.attributes.find("stages");
   if (list != node.attributes.end())
     for (int64_t stage : std::get<std::vector<int64_t>>(list->second)) coordinates.insert(stage % degree);
-  std::string axes = graph_.axes()[static_cast<size_t>(strategies_->pipeline_axis())].name;
+  std::string axes = strategies_->axes()[static_cast<size_t>(strategies_->pipeline_axis())].name;
   if (coordinates.size() == 1) return; // all of them on this rank
   if (!coordinates.empty() && static_cast<int64_t>(coordinates.size()) < degree) {
     axes += "{";

@@ -179,7 +179,7 @@ std::string Planner::leaf_name(const Value& v) {
 // Of ranks that hold the same part, the first along each axis writes it.
 bool Planner::writes(const Value& v) const {
   for (size_t i = 0; i < graph_.axes().size(); ++i) {
-    const bool pipeline = strategies_ && strategies_->pipeline_axis() == static_cast<int32_t>(i);
+    const bool pipeline = strategies_ && strategies_->is_pipeline(graph_.axes()[i]);
     if (pipeline && v.stage != kEveryStage && graph_.stages() > 1) continue; // its stage's rank is the only one
     if (graph_.placement(v.id, i).spread == Spread::kReplicated && graph_.axes()[i].coordinate != 0) return false;
   }

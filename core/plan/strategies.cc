@@ -221,10 +221,12 @@ std::vector<PartEntry> Strategies::schedule(int32_t stages, int32_t micro_batche
 }
 
 std::vector<uint32_t> Strategies::group(const std::string& axes) const {
-  // Each name of the list: the axis, and which of its coordinates take part.
+  // Each name of the list: the axis, which of its coordinates take part, and where this rank's own stands among them.
+  // Half of a split axis, "tensor/2" or "tensor%2", says by itself how: blocks of 2, or the ranks of a block.
   struct Part {
     size_t axis;
     std::vector<int64_t> coordinates;
+    int64_t own;
   };
   std::vector<Part> parts;
   std::string text = axes;
@@ -240,10 +242,16 @@ std::vector<uint32_t> Strategies::group(const std::string& axes) const {
       chosen = name.substr(brace + 1, name.size() - brace - 2);
       name = name.substr(0, brace);
     }
+    const size_t half = name.find_first_of("/%");
+    const int64_t block = half == std::string::npos ? 1 : std::stoll(name.substr(half + 1));
+    const bool within = half != std::string::npos && name[half] == '%';
+    name = name.substr(0, half);
     while (part.axis < axes_.size() && axes_[part.axis].name != name) ++part.axis;
     KM_CHECK(part.axis < axes_.size(), "an axis named " + name);
+    const Axis& axis = axes_[part.axis];
+    part.own = within ? axis.coordinate % block : axis.coordinate / block * block;
     if (chosen.empty()) {
-      for (int64_t c = 0; c < axes_[part.axis].degree; ++c) part.coordinates.push_back(c);
+      for (int64_t c = 0; c < (within ? block : axis.degree); c += within ? 1 : block) part.coordinates.push_back(c);
     } else {
       std::istringstream in(chosen);
       for (std::string c; std::getline(in, c, ',');) part.coordinates.push_back(std::stoll(c));
@@ -257,7 +265,7 @@ std::vector<uint32_t> Strategies::group(const std::string& axes) const {
     stride *= axis.degree;
   }
   int64_t base = rank_;
-  for (const Part& part : parts) base -= axes_[part.axis].coordinate * strides[part.axis];
+  for (const Part& part : parts) base -= part.own * strides[part.axis];
   std::vector<uint32_t> ranks = {static_cast<uint32_t>(base)};
   for (const Part& part : parts) {
     std::vector<uint32_t> more;

@@ -46,6 +46,9 @@ class Strategies {
   const TokenShare& token_share() const { return token_share_; } // in training and evaluation
   // The axis of the strategy that gives stages; -1: none.
   int32_t pipeline_axis() const { return pipeline_axis_; }
+  bool is_pipeline(const Axis& axis) const { // of a graph, where another may have been split
+    return pipeline_axis_ >= 0 && axes_[static_cast<size_t>(pipeline_axis_)].name == axis.name;
+  }
   // Its coordinate: stage s belongs to the rank whose coordinate is s mod degree. 0 and 1 without a pipeline.
   int64_t pipeline_coordinate() const {
     return pipeline_axis_ < 0 ? 0 : axes_[static_cast<size_t>(pipeline_axis_)].coordinate;
@@ -61,8 +64,9 @@ class Strategies {
   // Where the weight part of each micro-batch comes right behind its backward part it is left out: they run as one.
   std::vector<PartEntry> schedule(int32_t stages, int32_t micro_batches, bool training, int64_t coordinate) const;
 
-  // The ranks of this rank's group along `axes` ("data,context"; with "pipeline{0,3}" the coordinates 0 and 3 of it), rising
-  // by the index in the group.
+  // The ranks of this rank's group along `axes` ("data,context"; with "pipeline{0,3}" the coordinates 0 and 3 of it; with
+  // "tensor%2" and "tensor/2" a block of 2 of its ranks, and those that stand alike in all blocks), rising by the index in
+  // the group.
   std::vector<uint32_t> group(const std::string& axes) const;
 
  private:

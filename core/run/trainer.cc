@@ -361,7 +361,7 @@ class Trainer {
   // Ranks that hold the same parameters hold the same bits: each compares its own with those of the first along each axis.
   void compare_weights() {
     for (size_t axis = 0; axis < graph_->axes().size(); ++axis) {
-      if (static_cast<int32_t>(axis) == engine_.strategies().pipeline_axis()) continue;
+      if (engine_.strategies().is_pipeline(graph_->axes()[axis])) continue;
       std::vector<uint64_t> own;
       std::vector<const Leaf*> compared;
       for (const Leaf& leaf : plan_.leaves) {

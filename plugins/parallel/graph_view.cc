@@ -106,6 +106,15 @@ void GraphView::redirect(km_value old, km_value now, km_node except) {
   }
 }
 
+std::pair<uint32_t, uint32_t> GraphView::split_axis(uint32_t axis, uint32_t inner) {
+  if (!KM_HAS(km_graph_service, &service_, split_axis))
+    throw Failure(KM_ERROR_USER,
+                  "this kumiki cannot split an axis: use a newer one, or a degree that divides all heads");
+  uint32_t halves[2] = {0, 0};
+  ask(service_.split_axis(graph_, axis, inner, halves));
+  return {halves[0], halves[1]};
+}
+
 km_value GraphView::add_tied_copy(km_value parameter, int32_t stage) {
   const km_value copy = service_.add_tied_copy(graph_, parameter, stage);
   if (copy == 0) ask(KM_ERROR_PLUGIN);

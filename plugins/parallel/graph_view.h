@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "components.h"
@@ -65,6 +66,8 @@ class GraphView {
   void set_output(const char* name, km_value id) { ask(service_.set_output(graph_, name, id)); }
   void erase(km_node id) { ask(service_.erase(graph_, id)); }
   void shard(km_value leaf, uint32_t axis, int32_t dim) { ask(service_.shard(graph_, leaf, axis, dim)); }
+  // An axis split into blocks of `inner` neighbours: the numbers of the axis of blocks, and of that of a block's ranks.
+  std::pair<uint32_t, uint32_t> split_axis(uint32_t axis, uint32_t inner);
   void set_gradient(km_value parameter, km_value id) { ask(service_.set_gradient(graph_, parameter, id)); }
   void set_stages(int32_t stages) { ask(service_.set_stages(graph_, stages)); }
   void set_node_stage(km_node id, int32_t stage) { ask(service_.set_node_stage(graph_, id, stage)); }

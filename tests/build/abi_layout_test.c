@@ -54,6 +54,7 @@ LAST_FIELD(km_parameter, init_std, 104);
 LAST_FIELD(km_value_info, varies, 116);
 LAST_FIELD(km_node_info, reserved, 52);
 LAST_FIELD(km_graph_service, before, 152);
+LAST_FIELD(km_graph_service, split_axis, 280);
 
 /* kumiki/kernels.h */
 LAST_FIELD(km_support, prepack_format, 176);

@@ -5,11 +5,13 @@ and together, on comm `threads`; and its checkpoints load under any other layout
 Tolerances, of f32 sums in another order: losses 1e-5, weights 1e-5 with sgd, 1e-4 with adamw. GPT's key bias is left out: its
 gradient is zero, and Adam makes steps of size one of the noise.
 
-    layouts_test.py              the layouts that every run of the tests takes
-    KUMIKI_FULL=1 layouts_test.py   all of them
+    layouts_test.py                 the layouts that every run of the tests takes
+    KUMIKI_FULL=1 layouts_test.py   all of them: each strategy alone in each of its ways, each pair, all triples on 8 ranks
+    (tools/test --full says so to this test, and to mpi_test.py, which runs them under mpirun)
 """
 
 import array
+import itertools
 import json
 import math
 import os
@@ -59,6 +61,10 @@ LAYOUTS = {
     "context 2 data 2 zero 3": layout(4, context=T(2), data=T(2, zero=3)),
     "tensor 2 sequence context 2 pipeline 2": layout(
         8, tensor=T(2, sequence="true"), context=T(2), pipeline=T(2, schedule="interleaved", chunks=2)),
+    "tensor 4": layout(4, tensor=T(4)),
+    "tensor 4 context 2": layout(8, tensor=T(4), context=T(2)),
+    "tensor 4 sequence data 2 zero 2": layout(8, tensor=T(4, sequence="true"), data=T(2, zero=2)),
+    "tensor 4 pipeline 2": layout(8, tensor=T(4), pipeline=T(2)),
     "pipeline 2": layout(2, pipeline=T(2)),
     "pipeline 4": layout(4, pipeline=T(4)),
     "pipeline 2 gpipe": layout(2, pipeline=T(2, schedule="gpipe")),
@@ -73,10 +79,51 @@ LAYOUTS = {
         8, tensor=T(2, sequence="true"), pipeline=T(2), data=T(2, zero=1), recompute={"mode": "selective"}),
     "tensor 2 pipeline 2 data 2 zero 3": layout(8, tensor=T(2), pipeline=T(2), data=T(2, zero=3)),
 }
-for _schedule in ("gpipe", "1f1b", "zero_bubble"):
-    for _zero in range(4):
-        LAYOUTS[f"full: tensor 2 pipeline 2 {_schedule} data 2 zero {_zero}"] = layout(
-            8, tensor=T(2, sequence="true"), pipeline=T(2, schedule=_schedule), data=T(2, zero=_zero))
+# What the whole matrix is made of: the ways of each strategy on two ranks, which are combined, and those that stand alone.
+# A new strategy is a line here, in the order of `layout`.
+WAYS = {
+    "tensor": [T(2), T(2, sequence="true")],
+    "context": [T(2), T(2, again="true")],
+    "pipeline": [T(2, schedule="gpipe"), T(2, schedule="1f1b"), T(2, schedule="interleaved", chunks=2),
+                 T(2, schedule="zero_bubble")],
+    "data": [T(2, zero=zero) for zero in range(4)],
+    "recompute": [{"mode": "full"}, {"mode": "selective"}],
+}
+ALONE = {
+    "tensor": [T(4), T(4, sequence="true")],
+    "context": [T(4)],
+    "pipeline": [T(4, schedule=schedule) for schedule in ("gpipe", "1f1b", "zero_bubble")],
+    "data": [T(4, zero=zero) for zero in range(4)],
+}
+
+
+def ranks_of(strategies):
+    return math.prod(options.get("degree", 1) for options in strategies.values())
+
+
+def full_matrix():
+    """Strategies with their options: each way alone, each pair of ways, and each triple of them that takes 8 ranks."""
+    for name, ways in itertools.chain(WAYS.items(), ALONE.items()):
+        for way in ways:
+            yield {name: way}
+    for names in [*itertools.combinations(WAYS, 2), *itertools.combinations(WAYS, 3)]:
+        for ways in itertools.product(*(WAYS[name] for name in names)):
+            strategies = dict(zip(names, ways))
+            if len(names) == 2 or ranks_of(strategies) == 8:
+                yield strategies
+
+
+def add_full_matrix():
+    taken = [sorted(sets) for sets in LAYOUTS.values()]
+    for strategies in full_matrix():
+        sets = layout(ranks_of(strategies), **strategies)
+        if sorted(sets) not in taken:
+            text = ", ".join(" ".join([name, *(str(v) if k in ("degree", "schedule", "mode") else f"{k} {v}"
+                                               for k, v in options.items())]) for name, options in strategies.items())
+            LAYOUTS["full: " + text] = sets
+
+
+add_full_matrix()
 
 
 # Under a sanitizer, where all goes ten times slower: one of each kind.
@@ -84,11 +131,14 @@ FEW = ("data 2 zero 1", "data 2 zero 3", "tensor 2 sequence", "context 2", "pipe
        "tensor 2 pipeline 2 data 2 zero 3")
 
 
+def full():
+    return os.environ.get("KUMIKI_FULL") == "1"
+
+
 def chosen():
     if os.environ.get("KUMIKI_SANITIZER"):
         return {name: LAYOUTS[name] for name in FEW}
-    full = os.environ.get("KUMIKI_FULL") == "1"
-    return {name: sets for name, sets in LAYOUTS.items() if full or not name.startswith("full: ")}
+    return {name: sets for name, sets in LAYOUTS.items() if full() or not name.startswith("full: ")}
 
 
 def read_tensors(folder):
@@ -167,6 +217,20 @@ def llama_trains_alike():
     every_layout_trains_alike("llama", "sgd", 1e-5)
 
 
+def twenty_steps_with_key_heads_that_ranks_share():
+    """Eight heads and two key heads: over four ranks and over eight."""
+    sets = ["model.heads=8", "optimizer.use=sgd", "optimizer.learning_rate=1e-3", "run.steps=20"]
+    with Folder(LLAMA) as f:
+        f.train("one", sets=sets)
+        one, losses = read_tensors(f.checkpoints("one")[-1]), f.losses("one")
+        check(len(losses) == 20, f"losses of {len(losses)} steps")
+        for degree, more in ((4, {}), (4, {"sequence": "true"}), (8, {}), (8, {"sequence": "true"})):
+            name = f"tensor-{degree}" + ("-sequence" if more else "")
+            f.train(name, sets=[*sets, *layout(degree, tensor=T(degree, **more))])
+            check(f.losses(name).keys() == losses.keys(), f"{name}: other steps")
+            same_training(f, name, one, losses, 1e-5, sets, name)
+
+
 def evaluations_and_samples_are_those_of_one_rank():
     """All ranks draw the same text; their evaluation is over the same micro-batches."""
     sets = ["run.eval_every=2", "run.eval_batches=8", f"run.sample_every={STEPS}", "run.sample_tokens=24",
@@ -184,7 +248,8 @@ def evaluations_and_samples_are_those_of_one_rank():
 
             losses, sample = results("one")
             check(len(losses) == STEPS // 2, f"evaluations: {losses}")
-            for name in ("tensor 2 sequence", "context 2", "pipeline 2", "data 2 zero 3", "tensor 2 pipeline 2"):
+            for name in ("tensor 2 sequence", "tensor 4", "context 2", "pipeline 2",
+                         "data 2 zero 3", "tensor 2 pipeline 2"):
                 others, other_sample = results(name_of(name), LAYOUTS[name])
                 for a, b in zip(losses, others):
                     check(abs(a - b) <= 1e-5 * abs(a), f"{model}, {name}: evaluations {others}, not {losses}")
@@ -194,10 +259,15 @@ def evaluations_and_samples_are_those_of_one_rank():
 
 def checkpoints_load_under_any_layout():
     if os.environ.get("KUMIKI_SANITIZER"):
-        return "under a sanitizer: the same code as the layouts above, forty-nine times"
-    names = ["data 4 zero 1", "tensor 2", "tensor 2 context 2", "pipeline 2", "tensor 2 pipeline 2 data 2 zero 3", "pipeline 2 data 2 zero 2"]
+        return "under a sanitizer: the same code as the layouts above, sixty-five times"
+    load_under_any_layout(GPT, ["data 4 zero 1", "tensor 2", "tensor 2 context 2", "pipeline 2",
+                                "tensor 2 pipeline 2 data 2 zero 3", "pipeline 2 data 2 zero 2"])
+    load_under_any_layout(LLAMA, ["tensor 2", "tensor 4", "tensor 4 sequence data 2 zero 2"])  # two key heads
+
+
+def load_under_any_layout(config, names):
     layouts = {"one": ONE, **{name: LAYOUTS[name] for name in names}}
-    with Folder(GPT) as f:
+    with Folder(config) as f:
         for source, source_sets in layouts.items():
             f.train(name_of(source), "--steps", "2", sets=source_sets)
         for source in layouts:
@@ -225,5 +295,5 @@ def the_same_layout_twice_gives_the_same_bits():
 
 
 if __name__ == "__main__":
-    sys.exit(main(gpt_trains_alike, llama_trains_alike, evaluations_and_samples_are_those_of_one_rank,
+    sys.exit(main(gpt_trains_alike, llama_trains_alike, twenty_steps_with_key_heads_that_ranks_share, evaluations_and_samples_are_those_of_one_rank,
                   checkpoints_load_under_any_layout, the_same_layout_twice_gives_the_same_bits))

@@ -21,7 +21,7 @@ RANKS = {name: next((int(s[len("comm.ranks="):]) for s in sets if s.startswith("
 # Layout: model. Ranks that share a core with others pass it on at each message, so that eight of them are slow.
 TRIED = {
     "data 2": "gpt", "data 2 zero 1": "llama", "data 2 zero 2": "gpt", "data 2 zero 3": "llama", "data 4 zero 1": "gpt",
-    "tensor 2": "gpt", "tensor 2 sequence": "llama", "context 2": "gpt", "context 4": "llama",
+    "tensor 2": "gpt", "tensor 2 sequence": "llama", "tensor 4": "llama", "context 2": "gpt", "context 4": "llama",
     "tensor 2 context 2": "llama", "pipeline 2 gpipe": "llama", "pipeline 2 interleaved": "gpt",
     "pipeline 4 zero_bubble": "llama", "tensor 2 data 2 zero 1": "llama", "tensor 2 pipeline 2": "gpt",
     "pipeline 2 data 2 zero 2": "llama", "tensor 2 pipeline 2 data 2 zero 3": "gpt",

@@ -66,8 +66,25 @@ std::vector<ModelSpec> models() { return {gpt(), llama(false), llama(true)}; }
 
 TEST_CASE("tensor parallel training equals that of one rank, with and without sequence parallelism") {
   for (const ModelSpec& model : models()) {
-    std::vector<Layout> layouts = {tensor(2), tensor(2, true)};
-    if (model.plugin == "gpt") layouts.insert(layouts.end(), {tensor(4), tensor(4, true)}); // llama has two key heads
+    const std::vector<Layout> layouts = {tensor(2), tensor(2, true), tensor(4), tensor(4, true)}; // llama: 2 key heads
+    check_layouts(model, Update::kAdamw, layouts);
+  }
+}
+
+TEST_CASE("ranks that share key heads train as one rank does, alone and with each other strategy") {
+  for (const char* key_heads : {"1", "2"}) {
+    ModelSpec model = llama(false);
+    model.options["heads"] = "8";
+    model.options["key_heads"] = key_heads;
+    std::vector<Layout> layouts;
+    for (const bool sequence : {false, true}) {
+      layouts.insert(layouts.end(), {tensor(4, sequence), tensor(8, sequence)});
+      for (int64_t zero = 0; zero <= 3; ++zero) layouts.push_back(with(tensor(4, sequence), data(2, zero)));
+      layouts.push_back(with(tensor(4, sequence), pipeline(2, "1f1b")));
+      layouts.push_back(with(tensor(4, sequence), recompute("full")));
+      layouts.push_back(with(with(tensor(4, sequence), pipeline(2, "zero_bubble")), data(2, 2)));
+      layouts.back().data_innermost = true; // what stands around the axis that is split
+    }
     check_layouts(model, Update::kAdamw, layouts);
   }
 }

@@ -69,6 +69,8 @@ TEST_CASE("prefill and decode with caches in each layout give the logits of one 
         for (size_t i = 0; i < expected.size(); ++i) CHECK(difference(expected[i], got[i]) <= 1e-5);
         CHECK(difference(expected.back(), prefilled(model, layout)) <= 1e-5);
       }
+      const auto got = decoded(model, tensor(4)); // llama has two key heads: ranks share them
+      for (size_t i = 0; i < expected.size(); ++i) CHECK(difference(expected[i], got[i]) <= 1e-5);
     }
 }
 
@@ -80,6 +82,11 @@ TEST_CASE("caches of keys and values are divided with the heads") {
     CHECK(cache.type.shape == Shape{all[0], all[1], all[2] / 2});
   }
   CHECK(half.graph(0).states().size() == 8);
+  const World shared(llama(true), tensor(4), KM_MODE_DECODE, 1, 1, 8); // as many parts as key heads
+  for (const ValueId id : shared.graph(0).states()) {
+    const Value& cache = shared.graph(0).value(id);
+    CHECK(cache.type.shape == half.graph(0).value(half.graph(0).find(cache.name)).type.shape);
+  }
 }
 
 } // namespace kumiki::test

@@ -33,10 +33,31 @@ TEST_CASE("heads that do not divide are refused, with the degrees that do") {
   ModelSpec six = gpt();
   six.options["width"] = "24";
   six.options["heads"] = "6";
-  CHECK_THROWS_WITH(trained(six, tensor(4)), Catch::Contains("degree 4 does not divide the 6 heads") &&
+  CHECK_THROWS_WITH(trained(six, tensor(4)), Catch::Contains("degree 4 does not fit the 6 heads") &&
                                                  Catch::Contains("degrees that do are 1, 2, 3, 6"));
-  CHECK_THROWS_WITH(trained(llama(true), tensor(4)),
-                    Catch::Contains("4 heads and 2 key heads") && Catch::Contains("degrees that do are 1, 2"));
+  ModelSpec grouped = llama(true); // 12 heads over 8 ranks, and 3 key heads that neither divide nor are divided by 2
+  grouped.options["width"] = "48";
+  grouped.options["heads"] = "12";
+  grouped.options["key_heads"] = "3";
+  for (const int64_t degree : {2, 8})
+    CHECK_THROWS_WITH(trained(grouped, tensor(degree)), Catch::Contains("12 heads and 3 key heads") &&
+                                                            Catch::Contains("degrees that do are 1, 3, 6, 12"));
+}
+
+TEST_CASE("key heads that ranks share lie whole on each, and their gradients are summed once a step over those ranks") {
+  const World world(llama(false), with(tensor(4), data(2, 0)), 8, Update::kAdamw);
+  for (size_t rank = 0; rank < 8; ++rank) {
+    const Graph& graph = world.graph(rank);
+    const Value& key = graph.value(graph.find("layers.1.attention.key.weight"));
+    CHECK(key.type.shape == Shape{4, 16}); // one of two heads of width 4
+    CHECK(key.box_offset == Shape{rank % 4 < 2 ? 0 : 4, 0});
+    const Node& sum = graph.node(graph.value(graph.gradients().at(key.id)).producer);
+    CHECK(sum.op == "all_reduce");
+    CHECK(sum.phase == Phase::kTail);
+    size_t sums = 0;
+    for (const NodeId id : graph.order()) sums += graph.node(id).text("axes") == "tensor%2";
+    CHECK(sums == 1); // keys and values of four layers
+  }
 }
 
 TEST_CASE("tokens that do not divide are refused with sequence = true, and only then") {

@@ -274,29 +274,43 @@ bool World::advance(Rank& rank) {
   return true;
 }
 
-// The ranks that take part, by their index in the group.
+// The ranks that take part, by their index in the group. Half of a split axis is said by its name: "tensor/2" counts the
+// blocks of two neighbours, "tensor%2" the ranks of a block.
 std::vector<size_t> World::group(const Rank& rank, const Node& node) const {
-  std::set<std::string> along;
-  std::vector<std::string> names;
-  if (node.op == "add_stages") {
-    names = {"pipeline"};
-  } else {
-    std::istringstream in(node.text("axes"));
-    for (std::string name; std::getline(in, name, ',');) names.push_back(name);
+  struct Along {
+    std::string axis;
+    int64_t block = 1;
+    bool within = false;
+    int64_t counts(int64_t coordinate) const { return within ? coordinate % block : coordinate / block; }
+    int64_t keeps(int64_t coordinate) const { return within ? coordinate / block : coordinate % block; }
+  };
+  std::vector<Along> along;
+  std::istringstream in(node.op == "add_stages" ? "pipeline" : node.text("axes"));
+  for (std::string name; std::getline(in, name, ',');) {
+    const size_t half = name.find_first_of("/%");
+    Along one{name.substr(0, half)};
+    if (half != std::string::npos) one.block = std::stoll(name.substr(half + 1)), one.within = name[half] == '%';
+    along.push_back(one);
   }
-  along.insert(names.begin(), names.end());
+  const auto same = [&](const Axis& axis, int64_t other) {
+    std::vector<const Along*> here;
+    for (const Along& one : along)
+      if (one.axis == axis.name) here.push_back(&one);
+    if (here.empty()) return other == axis.coordinate;
+    return here.size() == 2 || here[0]->keeps(other) == here[0]->keeps(axis.coordinate); // two halves are the whole
+  };
   const std::vector<int64_t> stages = node.list("stages");
   std::vector<std::pair<std::vector<int64_t>, size_t>> members;
   for (const auto& other : ranks_) {
-    bool same = true;
-    for (const Axis& axis : rank.mesh.axes())
-      same = same && (along.count(axis.name) || other->mesh.coordinate(axis.name) == axis.coordinate);
+    bool takes_part = true;
+    for (const Axis& axis : rank.mesh.axes()) takes_part = takes_part && same(axis, other->mesh.coordinate(axis.name));
     if (node.op == "add_stages" && !stages.empty())
-      same = same && std::any_of(stages.begin(), stages.end(),
-                                 [&](int64_t stage) { return other->mesh.owns(static_cast<int32_t>(stage)); });
-    if (!same) continue;
+      takes_part = takes_part && std::any_of(stages.begin(), stages.end(), [&](int64_t stage) {
+                     return other->mesh.owns(static_cast<int32_t>(stage));
+                   });
+    if (!takes_part) continue;
     std::vector<int64_t> index;
-    for (const std::string& name : names) index.push_back(other->mesh.coordinate(name));
+    for (const Along& one : along) index.push_back(one.counts(other->mesh.coordinate(one.axis)));
     members.emplace_back(index, other->index);
   }
   std::sort(members.begin(), members.end());

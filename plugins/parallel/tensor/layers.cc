@@ -3,6 +3,7 @@
 // outputs whole. Backward needs a sum where a column layer's input came in: `replicate` stands there, whose derivative
 // is that sum. With `sequence` (Korthikanti et al. 2022) the residual stream between a row layer and the next column
 // layer is divided along the tokens: all_gather takes the place of `replicate`, reduce_scatter that of the sum.
+// Where there are more ranks than key heads, neighbours share one: they hold the same weights of keys and values.
 //
 // Nodes are added while all types are still those of the whole model; leaves are divided last, and the core infers.
 #include <map>
@@ -17,8 +18,12 @@ constexpr int32_t kTokens = 1; // dimension of [batch, tokens, width]
 
 class Layers {
  public:
-  Layers(GraphView& graph, const km_axis& axis, bool sequence)
-      : graph_(graph), axis_(axis), sequence_(sequence && graph.training()), axes_(km_string("axes", axis.name)) {}
+  Layers(GraphView& graph, const km_axis& axis, bool sequence, const KeyHeads& key_heads)
+      : graph_(graph),
+        axis_(axis),
+        key_heads_(key_heads),
+        sequence_(sequence && graph.training()),
+        axes_(km_string("axes", axis.name)) {}
 
   void divide() {
     for (const NodeView& old : graph_.nodes()) {
@@ -29,7 +34,7 @@ class Layers {
     for (const km_node node : replaced_) graph_.erase(node);
     check_readers();
     for (const km_value parameter : graph_.parameters()) divide_parameter(parameter);
-    for (const km_value cache : caches_) graph_.shard(cache, axis_.index, 2);
+    for (const km_value cache : caches_) divide_key_heads(cache, 2);
   }
 
  private:
@@ -161,7 +166,16 @@ class Layers {
   }
 
   void divide_parameter(km_value parameter) {
-    if (const int32_t dim = dimension_of(parameter); dim >= 0) graph_.shard(parameter, axis_.index, dim);
+    const int32_t dim = dimension_of(parameter);
+    if (dim < 0) return;
+    if (graph_.role(parameter) == KM_ROLE_COLUMN_KV)
+      divide_key_heads(parameter, dim);
+    else
+      graph_.shard(parameter, axis_.index, dim);
+  }
+
+  void divide_key_heads(km_value leaf, int32_t dim) {
+    if (key_heads_.shared < axis_.degree) graph_.shard(leaf, key_heads_.blocks, dim); // else all have the only one
   }
 
   int64_t last_dimension(km_value id) const {
@@ -176,6 +190,7 @@ class Layers {
 
   GraphView& graph_;
   const km_axis& axis_;
+  const KeyHeads key_heads_;
   const bool sequence_;
   const km_attribute axes_;
   int64_t tokens_ = 0;                  // of a whole sequence: known once the first reduce_scatter stands
@@ -186,6 +201,8 @@ class Layers {
 
 } // namespace
 
-void divide_layers(GraphView& graph, const km_axis& axis, bool sequence) { Layers(graph, axis, sequence).divide(); }
+void divide_layers(GraphView& graph, const km_axis& axis, bool sequence, const KeyHeads& key_heads) {
+  Layers(graph, axis, sequence, key_heads).divide();
+}
 
 } // namespace kumiki::parallel

@@ -8,15 +8,18 @@ int64_t last_dimension(const GraphView& graph, km_value id) {
   return tensor.dims[tensor.rank - 1];
 }
 
-void check_heads(const GraphView& graph, const NodeView& attention, int64_t degree) {
+// How many ranks share a key head: 1 where each has its own. A rank must then have one key head only, since query heads
+// of a rank find theirs by number.
+uint32_t check_heads(const GraphView& graph, const NodeView& attention, int64_t degree) {
   const int64_t width = graph.i64(attention.id, "head_width");
   const int64_t heads = last_dimension(graph, attention.inputs[0]) / width;
   const int64_t key_heads = last_dimension(graph, attention.inputs[1]) / width;
-  const auto fits = [&](int64_t d) { return heads % d == 0 && key_heads % d == 0; };
-  if (fits(degree)) return;
-  fail_user("degree " + std::to_string(degree) + " does not divide the " + std::to_string(heads) + " heads" +
+  const auto fits = [&](int64_t d) { return heads % d == 0 && (key_heads % d == 0 || d % key_heads == 0); };
+  if (fits(degree)) return static_cast<uint32_t>(key_heads % degree == 0 ? 1 : degree / key_heads);
+  fail_user("degree " + std::to_string(degree) + " does not fit the " + std::to_string(heads) + " heads" +
             (key_heads == heads ? "" : " and " + std::to_string(key_heads) + " key heads") + " of attention in layer " +
-            std::to_string(attention.layer) + ": degrees that do are " + degrees_that(heads, fits));
+            std::to_string(attention.layer) + ": degrees that do are " + degrees_that(heads, fits) +
+            (key_heads == heads ? "" : " (they divide the heads, and divide the key heads or are a multiple of them)"));
 }
 
 void check_tokens(const GraphView& graph, const NodeView& embedding, int64_t degree) {
@@ -29,11 +32,25 @@ void check_tokens(const GraphView& graph, const NodeView& embedding, int64_t deg
 
 } // namespace
 
-void check_limits(const GraphView& graph, const km_axis& axis, bool sequence) {
+uint32_t check_limits(const GraphView& graph, const km_axis& axis, bool sequence) {
+  uint32_t shared = 0;
   for (const NodeView& node : graph.nodes()) {
-    if (node.op == "attention") check_heads(graph, node, axis.degree);
     if (node.op == "embedding" && sequence) check_tokens(graph, node, axis.degree);
+    if (node.op != "attention") continue;
+    const uint32_t here = check_heads(graph, node, axis.degree);
+    if (shared != 0 && shared != here)
+      fail_user("attention in layer " + std::to_string(node.layer) + " would have each key head on " +
+                std::to_string(here) + " ranks, that of a layer before on " + std::to_string(shared) +
+                ": take a degree that divides the key heads of all layers");
+    shared = here;
   }
+  return shared == 0 ? 1 : shared;
+}
+
+KeyHeads place_key_heads(GraphView& graph, const km_axis& axis, uint32_t shared) {
+  if (shared == 1 || shared == axis.degree) return {shared, axis.index, axis.index};
+  const auto [blocks, block] = graph.split_axis(axis.index, shared);
+  return {shared, blocks, block};
 }
 
 } // namespace kumiki::parallel
