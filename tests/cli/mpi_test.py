@@ -9,11 +9,12 @@ import os
 import shutil
 import signal
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import STOPPED, USER, Folder, check, main, same_bits
 from launcher import Job, missing, mpirun, run_job, train
-from layouts_test import CONFIGS, GPT, LAYOUTS, name_of, read_tensors, same_training, whole
+from layouts_test import CONFIGS, GPT, LAYOUTS, full, name_of, read_tensors, same_training, whole
 
 STUCK = 86
 RANKS = {name: next((int(s[len("comm.ranks="):]) for s in sets if s.startswith("comm.ranks=")), 1)
@@ -21,8 +22,8 @@ RANKS = {name: next((int(s[len("comm.ranks="):]) for s in sets if s.startswith("
 # Layout: model. Ranks that share a core with others pass it on at each message, so that eight of them are slow.
 TRIED = {
     "data 2": "gpt", "data 2 zero 1": "llama", "data 2 zero 2": "gpt", "data 2 zero 3": "llama", "data 4 zero 1": "gpt",
-    "tensor 2": "gpt", "tensor 2 sequence": "llama", "tensor 4": "llama", "context 2": "gpt", "context 4": "llama",
-    "tensor 2 context 2": "llama", "pipeline 2 gpipe": "llama", "pipeline 2 interleaved": "gpt",
+    "tensor 2": "gpt", "tensor 2 sequence": "llama", "tensor 4": "llama", "context 2": "gpt",
+    "context 4": "llama", "tensor 2 context 2": "llama", "pipeline 2 gpipe": "llama", "pipeline 2 interleaved": "gpt",
     "pipeline 4 zero_bubble": "llama", "tensor 2 data 2 zero 1": "llama", "tensor 2 pipeline 2": "gpt",
     "pipeline 2 data 2 zero 2": "llama", "tensor 2 pipeline 2 data 2 zero 3": "gpt",
 }
@@ -39,19 +40,24 @@ def launch(folder, name, ranks, *arguments, sets=(), expect=0):
 
 
 def layouts_train_like_one_rank():
+    """Those of TRIED; with KUMIKI_FULL=1 the whole matrix of layouts_test.py with both models."""
     failures = []
     for model, (optimizer, tolerance) in OPTIMIZERS.items():
         sets = [f"optimizer.use={optimizer}", "optimizer.learning_rate=1e-3", "optimizer.clip=0.5"]
         with Folder(CONFIGS[model]) as f:
             f.train("one", sets=sets)
             one, losses = read_tensors(f.checkpoints("one")[-1]), f.losses("one")
-            for layout in (name for name, m in TRIED.items() if m == model):
+            for layout in LAYOUTS if full() else (name for name, m in TRIED.items() if m == model):
+                began = time.monotonic()
                 try:
                     launch(f, name_of(layout), RANKS[layout], sets=[*sets, *without_comm(layout)])
                     check(f.losses(name_of(layout)).keys() == losses.keys(), f"{layout}: other steps")
                     same_training(f, name_of(layout), one, losses, tolerance, sets, f"{model}, {layout}")
                 except Exception as error:  # all layouts are tried
                     failures.append(f"{model}, {layout}: {error}")
+                if full():
+                    result = "differs" if failures and failures[-1].startswith(f"{model}, {layout}:") else "as one rank"
+                    print(f"{model}, {layout}: {result}, {time.monotonic() - began:.1f} s", flush=True)
     check(not failures, "\n".join(failures))
 
 
