@@ -174,7 +174,7 @@ void Strategies::check_inputs(const Graph& graph) const {
     if (input.kind != ValueKind::kInput || graph.reads(id) == 0) continue;
     for (const auto& s : strategies_) {
       if (s->axis.degree == 1) continue;
-      const bool divided = graph.placement(id, s->axis.index) == Placement{Spread::kSharded, 1};
+      const bool divided = graph.placement(id, graph.mesh_axes(s->axis.index)[0]) == Placement{Spread::kSharded, 1};
       if (divided == ((s->table.flags & KM_PARALLEL_TOKENS) != 0)) continue;
       throw Error(s->title, "input " + input.name + (divided ? " is" : " is not") +
                                 " divided by tokens along its axis, but " + (divided ? "it does not say" : "it says") +
