@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The tools keep their promises: each says at its head what it does, with an example, and answers --help; manual pages
-become readable text; the planner's rates for Fugaku are those of the kernels' report; a curve is drawn from a metrics
-file, also from one whose last line is half written."""
+become readable text; bench/overlap counts what is hidden in a planted trace; the planner's rates for Fugaku are those of
+the kernels' report; a curve is drawn from a metrics file, also from one whose last line is half written."""
 import importlib.machinery
 import importlib.util
 import json
@@ -39,6 +39,40 @@ class EveryTool(unittest.TestCase):
                 told = subprocess.run([os.path.join(TOOLS, tool), "--help"], capture_output=True, text=True, timeout=60)
                 self.assertEqual(told.returncode, 0, told.stderr)
                 self.assertGreater(len(told.stdout), 40)
+
+
+class Overlap(unittest.TestCase):
+    TOOL = os.path.join(ROOT, "bench", "overlap")
+
+    def told(self, events):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = os.path.join(folder, "trace.json")
+            with open(trace, "w", encoding="utf-8") as out:
+                json.dump({"traceEvents": events}, out)
+            return subprocess.run([self.TOOL, trace], capture_output=True, text=True, timeout=60)
+
+    @staticmethod
+    def span(rank, track, name, begin, end, size=1 << 20):
+        return {"ph": "X", "pid": rank, "tid": track, "name": name, "ts": begin, "dur": end - begin, "args": {"bytes": size}}
+
+    def test_the_share_beside_computing_of_the_same_rank_is_counted_once(self):
+        events = [
+            self.span(0, 0, "matmul", 0, 60), self.span(0, 0, "waits for a message", 60, 100),
+            self.span(0, 1, "all_reduce", 20, 100), self.span(0, 1, "reduce_scatter", 30, 50),  # 80, of it 40 hidden
+            self.span(0, 1, "all_gather", 0, 500), self.span(0, 1, "all_reduce", 200, 300, 8),  # neither is counted
+            self.span(1, 0, "matmul", 0, 300), self.span(1, 1, "reduce_scatter", 100, 120),     # 20, all hidden
+        ]
+        told = self.told(events)
+        self.assertEqual(told.returncode, 0, told.stderr)
+        lines = told.stdout.strip().split("\n")
+        self.assertIn("50.0 %", lines[0])
+        self.assertIn("100.0 %", lines[1])
+        self.assertIn("in all: 60.0 %", lines[2])
+
+    def test_a_trace_without_such_messages_is_an_error(self):
+        told = self.told([self.span(0, 0, "matmul", 0, 60)])
+        self.assertNotEqual(told.returncode, 0)
+        self.assertIn("has no messages", told.stderr)
 
 
 class MachineRates(unittest.TestCase):
