@@ -9,7 +9,7 @@ import re
 import sys
 from collections import defaultdict
 
-from a64fx import cuts
+from a64fx import backward_cut, cuts
 from a64fx.counts import Measured, is_fma
 
 # A64FX at 2.2 GHz, one memory group: Fujitsu, A64FX Microarchitecture Manual 1.8.1.
@@ -21,7 +21,6 @@ HBM_READ, HBM_WRITE = 256e9, 128e9  # bytes a second of a memory group
 L2_TO_L1 = 512 * HERTZ  # bytes a second of a memory group, 64 bytes a cycle and core
 TILE, K_BLOCK, PANEL = 8, 256, 48  # as plugins/kernels/sve/gemm has them
 L2 = 7e6  # of the 8 MiB that a memory group shares, for what its tasks write
-PARTS_WANTED, SHORTEST_PART = 36, 256  # as plugins/kernels/sve/attention/ops.cc has them
 
 
 class Time:
@@ -190,23 +189,34 @@ class Model:
         ]
         return Time(name, "attention", 2 * tokens * tokens * width * heads, phases, f"balance {100 * balance:.0f} %")
 
-    def attention_backward(self, name, tokens, heads, width, sequences=1):
+    def attention_backward(self, name, tokens, heads, width, sequences=1, context=1):
+        """One sequence part of `tokens` a rank. With an axis `context` its other steps have no mask: either half of the
+        queries see all keys, or all see half of the keys (attention_part); ranks wait for each other, so the longer of
+        the two counts."""
         counted = self.measure(f"attention_backward q=1x{tokens}x{width} head_width={width}")
         heads *= sequences
-        # As attention/ops.cc cuts it; the parts in their order, each to the core that is free first.
-        parts = max(1, min(PARTS_WANTED // heads, max(1, tokens // SHORTEST_PART)))
-        weights = [2 * (parts - p) - 1 for p in range(parts) for _ in range(heads)]
-        balance = sum(weights) / self.cores / busiest(weights, self.cores)
+        whole, half = tokens, tokens // 2
+        cuts_of = [backward_cut.best_cut(heads, whole, whole, True)]
+        if context > 1:
+            parts = [backward_cut.best_cut(heads, *sizes, False) for sizes in ((half, whole), (whole, half))]
+            cuts_of += [max(parts, key=lambda cut: cut.busiest(self.cores))] * (context - 1)
+        # What was counted is one head, cut as one head is (once, before the first step); a task of many heads takes its
+        # share of that.
+        cycles = counted.of("^(?!.*(cut_backward|Triangle|_sort)).*kumiki::sve")
+        one = backward_cut.best_cut(1, whole, whole, True).work()
         moved = 4 * tokens * heads * width
-        parts_of_dq = moved * (parts - 1) / 2
-        phases = [
-            {
-                "core": heads * counted.of("kumiki::sve") / self.hz / balance,
-                "HBM": (9 * moved + parts_of_dq) / self.read + (6 * moved + parts_of_dq) / self.write,
-            }
-        ]
-        detail = f"balance {100 * balance:.0f} %"
-        return Time(name, "attention_backward", 5 * tokens * tokens * width * heads, phases, detail)
+        phases = []
+        for cut in cuts_of:
+            parts_of_dq = 4 * cut.queries * heads * width
+            phases.append(
+                {
+                    "core": cycles * cut.busiest(self.cores) / one / HERTZ,
+                    "HBM": (9 * moved + parts_of_dq) / self.read + (6 * moved + parts_of_dq) / self.write,
+                }
+            )
+        balance = sum(cut.work() for cut in cuts_of) / self.cores / sum(cut.busiest(self.cores) for cut in cuts_of)
+        flops = 5 * tokens * tokens * width * heads * context
+        return Time(name, "attention_backward", flops, phases, f"balance {100 * balance:.0f} %")
 
     # ---- all else ----------------------------------------------------------------------------------------------------
 

@@ -162,10 +162,10 @@ class Ops:
     def attention(self, backward):
         """With an axis `context` each of its steps has as many pairs as causal attention of T / context tokens."""
         r = self.rank
-        call = self.model.attention_backward if backward else self.model.attention
-        name = "attention backward" if backward else "attention"
-        whole = call(name, r.sequence // r.context, r.heads, r.head_width, r.micro_batch)
-        return whole.times(r.context)
+        shape = r.sequence // r.context, r.heads, r.head_width, r.micro_batch
+        if backward:
+            return self.model.attention_backward("attention backward", *shape, r.context)
+        return self.model.attention("attention", *shape).times(r.context)
 
     def embedding(self, backward):
         """With the positions. Rows that a rank has not are zeros: read and written as the others."""

@@ -5,14 +5,12 @@
 #include <vector>
 
 #include "plugins/kernels/sve/attention/attention.h"
+#include "plugins/kernels/sve/attention/cut.h"
 #include "plugins/kernels/sve/kernels.h"
 #include "plugins/kernels/sve/simd.h"
 
 namespace kumiki::sve {
 namespace {
-
-constexpr int64_t kPartsWanted = 36;   /* parts of a backward pass: three for each of a memory group's 12 cores … */
-constexpr int64_t kShortestPart = 256; /* … but not of fewer keys: each part reads all queries and writes its own dq */
 
 enum class Mask { kCausal, kCached, kSegments, kPart }; /* kPart: all queries see all keys */
 
@@ -193,12 +191,11 @@ class AttentionBackward : public Kernel {
     if (op.outputs() != 3) throw Unsupported(op.name() + ": 3 outputs are expected");
     for (uint32_t i = 3; i < 6; ++i) op.require_input(i, KM_F32);
     for (uint32_t o = 0; o < 3; ++o) op.require_output(o, KM_F32);
-    const int64_t heads = shape_.batch * shape_.key_heads, blocks = key_blocks(shape_.seen);
-    const int64_t parts =
-        std::clamp<int64_t>(kPartsWanted / heads, 1, std::max<int64_t>(1, shape_.seen / kShortestPart));
-    const int64_t step = (blocks + parts - 1) / parts;
-    for (int64_t b = 0; b < blocks; b += step) begins_.push_back(b);
-    begins_.push_back(blocks);
+    cut_ = cut_backward(shape_.batch * shape_.key_heads, shape_.queries(), shape_.seen, past());
+    Head head;
+    head.past = past();
+    for (const int64_t begin : cut_.begins)
+      first_rows_.push_back(first_query(head, key_block_begin(begin, shape_.seen)));
     Arena arena(nullptr);
     lay_out(arena);
     support_.workspace_bytes = arena.used();
@@ -208,7 +205,7 @@ class AttentionBackward : public Kernel {
     Arena arena(workspace);
     lay_out(arena);
     const Shape& s = shape_;
-    const int64_t heads = s.batch * s.key_heads, parts = static_cast<int64_t>(begins_.size()) - 1;
+    const int64_t heads = s.batch * s.key_heads, parts = cut_.runs();
     const auto key_offset = [&](int64_t head) {
       return head / s.key_heads * s.keys * s.k_pitch() + head % s.key_heads * s.width;
     };
@@ -228,13 +225,13 @@ class AttentionBackward : public Kernel {
                        std::min(s.tokens, begin + kRowsOfTask), s.width, deltas_ + head * s.tokens);
     });
     pool_.run(heads * parts, [&](int64_t number, uint32_t worker) {
-      const int64_t part = number / heads, head = number % heads; // the first keys have the most queries
+      const int64_t part = cut_.order[static_cast<size_t>(number / heads)], head = number % heads;
       const int64_t batch = head / s.key_heads, query_head = head % s.key_heads * s.group();
       const int64_t q_at = (batch * s.tokens + s.first) * s.q_pitch() + query_head * s.width, k_at = key_offset(head);
       const int64_t row = (batch * s.query_heads + query_head) * s.tokens + s.first;
       BackwardPart p;
-      p.block_begin = begins_[static_cast<size_t>(part)];
-      p.block_end = begins_[static_cast<size_t>(part) + 1];
+      p.block_begin = cut_.begins[static_cast<size_t>(part)];
+      p.block_end = cut_.begins[static_cast<size_t>(part) + 1];
       p.group = s.group();
       p.q = {b.in(0) + q_at, s.q_pitch()};
       p.d_o = {b.in(5) + q_at, s.q_pitch()};
@@ -261,10 +258,8 @@ class AttentionBackward : public Kernel {
  private:
   static constexpr int64_t kRowsOfTask = 64;
 
-  int64_t first_row(int64_t part) const {
-    if (shape_.mask == Mask::kPart) return 0;
-    return first_query(Head{}, key_block_begin(begins_[static_cast<size_t>(part)], shape_.seen));
-  }
+  int64_t past() const { return shape_.mask == Mask::kPart ? shape_.seen : 0; }
+  int64_t first_row(int64_t part) const { return first_rows_[static_cast<size_t>(part)]; }
   int64_t rows_of(int64_t part) const { return shape_.queries() - first_row(part); }
   /* Row t, from query `first` on, of a query head in a part's dq; rows begin at first_row(part). */
   float* part_of_dq(int64_t part, int64_t query_head, int64_t t) const {
@@ -282,9 +277,9 @@ class AttentionBackward : public Kernel {
       const int64_t head = number / pieces, begin = number % pieces * kRowsOfTask;
       for (int64_t t = begin; t < std::min(s.queries(), begin + kRowsOfTask); ++t) {
         float* to = dq + (head / s.query_heads * s.tokens + s.first + t) * s.q_pitch() + head % s.query_heads * s.width;
-        for (size_t part = 1; part + 1 < begins_.size(); ++part) {
-          if (t < first_row(static_cast<int64_t>(part))) break;
-          const float* from = part_of_dq(static_cast<int64_t>(part), head, t);
+        for (int64_t part = 1; part < cut_.runs(); ++part) {
+          if (t < first_row(part)) break;
+          const float* from = part_of_dq(part, head, t);
           for_vectors(0, s.width,
                       [=](int64_t j, svbool_t p) { svst1(p, to + j, add(svld1(p, to + j), svld1(p, from + j))); });
         }
@@ -304,13 +299,14 @@ class AttentionBackward : public Kernel {
     deltas_ = arena.take(s.batch * s.query_heads * s.tokens);
     scratch_ = arena.take(scratch_floats_ * pool_.threads());
     dq_.assign(1, nullptr);
-    for (size_t part = 1; part + 1 < begins_.size(); ++part)
-      dq_.push_back(arena.take(s.batch * s.query_heads * rows_of(static_cast<int64_t>(part)) * s.width));
+    for (int64_t part = 1; part < cut_.runs(); ++part)
+      dq_.push_back(arena.take(s.batch * s.query_heads * rows_of(part) * s.width));
   }
 
   Shape shape_;
   Segments segments_;
-  std::vector<int64_t> begins_; /* the first key block of each part, and the end */
+  BackwardCut cut_;
+  std::vector<int64_t> first_rows_; /* of each part's dq */
   int64_t turned_floats_, columns_floats_, scratch_floats_;
   float *keys_turned_, *values_turned_, *keys_, *deltas_, *scratch_;
   std::vector<float*> dq_;
