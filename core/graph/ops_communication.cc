@@ -142,7 +142,7 @@ std::vector<Rule> communication() {
            [](Graph& graph, const Node& node, size_t, const Gradients& g) {
              return graph.add1("all_gather", {g[0]}, of_dimension(node));
            }),
-      rule("flat_gather", 1, 1, {axes, i64_list("shape")}, flat_gather_shape,
+      rule("flat_gather", 1, 1, {axes, i64_list("shape"), i64("ahead")}, flat_gather_shape,
            [](Graph& graph, const Node& node, size_t, const Gradients& g) {
              return graph.add1("flat_scatter", {g[0]}, of_group(node));
            }),

@@ -134,6 +134,7 @@ struct PlanOptions {
   bool prepack = true;         // pack parameters once a step where kernels want it
   bool keep_gradients = false; // gradients stay readable after the step (no tail step may reuse their memory)
   int32_t micro_batches = 1;   // the most of one step: how many of them are under way at once follows from it
+  bool overlap = true;         // computing beside messages (overlap.h); false: steps in the order of the graph
 };
 
 // `strategies`: whose stages this rank owns, and in which order it runs them; null: one rank.

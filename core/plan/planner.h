@@ -1,5 +1,5 @@
 // The planner at work: from a graph and a kernel chain to a Plan. Internal to core/plan: plan.cc is the order of its steps,
-// planner_order.cc says what runs when, planner_place.cc where values lie, planner_emit.cc writes the steps,
+// planner_order.cc says what runs when (overlap.cc: what beside messages), planner_place.cc where values lie, planner_emit.cc writes the steps,
 // planner_comm.cc the messages.
 #pragma once
 
@@ -60,6 +60,7 @@ class Planner {
   void make_segments();
   int32_t segment_of(int32_t stage, Part part) const;
   void order_nodes();
+  std::vector<NodeId> body_order(int32_t segment) const;
   void add_item(const Node& node, Phase phase, int32_t segment, Item::Role role);
   void collect_leaves();
   uint32_t add_leaf(const Value& value);

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "core/base/error.h"
+#include "core/plan/overlap.h"
 #include "core/plan/planner.h"
 
 namespace kumiki {
@@ -84,6 +85,17 @@ bool Planner::can_hoist(const Node& node) const {
   });
 }
 
+// The nodes of a segment of the body, with as much as may be computed beside its messages.
+std::vector<NodeId> Planner::body_order(int32_t segment) const {
+  std::vector<NodeId> order;
+  for (NodeId id : graph_.order()) {
+    const Node& node = graph_.node(id);
+    if (node.phase == Phase::kBody && runs(node) && segment_of(node.stage, node.part) == segment) order.push_back(id);
+  }
+  if (!options_.overlap) return order;
+  return gathers_ahead(graph_, weights_beside_messages(graph_, order));
+}
+
 void Planner::order_nodes() {
   // For each accumulate, the hoisted nodes that wait for it; for each of those, how many it still waits for.
   std::map<NodeId, std::vector<NodeId>> waiting;
@@ -120,10 +132,7 @@ void Planner::order_nodes() {
       const int32_t to = static_cast<int32_t>(node.i64("to"));
       if (owns(to) && segment_of(to, node.part) == s) add_item(node, Phase::kBody, s, Item::Role::kReceive);
     }
-    for (NodeId id : graph_.order()) {
-      const Node& node = graph_.node(id);
-      if (node.phase == Phase::kBody && runs(node) && segment_of(node.stage, node.part) == s) add_body(node, s);
-    }
+    for (NodeId id : body_order(s)) add_body(graph_.node(id), s);
   }
   body_end_ = static_cast<int32_t>(items_.size()); // the position of the last item of the body
   for (NodeId id : graph_.order()) {

@@ -172,7 +172,7 @@ void Planner::store_values() {
       }
       if (item.segment == kAnySegment && item.position < pack_position_) s.pinned = last_use_[out] > pack_position_;
       if (item.role == Item::Role::kCollective || item.role == Item::Role::kReceive)
-        s.purpose = s.pinned ? "gathered parameters" : "communication";
+        s.purpose = s.pinned || node.op == "flat_gather" ? "gathered parameters" : "communication";
       storage_of_[out] = add_storage(s);
     }
   }

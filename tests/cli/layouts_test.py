@@ -294,6 +294,19 @@ def the_same_layout_twice_gives_the_same_bits():
             check(a == b, f"{name}: other bits")
 
 
+def gathers_begin_ahead_with_the_same_bits():
+    """Only when a gather begins is different."""
+    for model in ("gpt", "llama"):
+        for name in ("data 2 zero 3", "tensor 2 pipeline 2 data 2 zero 3"):
+            with Folder(CONFIGS[model]) as f:
+                for ahead in (0, 1, 2):
+                    f.train(str(ahead), sets=[*LAYOUTS[name], f"parallel.data.prefetch={ahead}"])
+                for ahead in ("1", "2"):
+                    check(f.losses(ahead) == f.losses("0"), f"{model}, {name}, prefetch {ahead}: other losses")
+                    check(f.weights(ahead) == f.weights("0"), f"{model}, {name}, prefetch {ahead}: other bits")
+
+
 if __name__ == "__main__":
     sys.exit(main(gpt_trains_alike, llama_trains_alike, twenty_steps_with_key_heads_that_ranks_share, evaluations_and_samples_are_those_of_one_rank,
-                  checkpoints_load_under_any_layout, the_same_layout_twice_gives_the_same_bits))
+                  checkpoints_load_under_any_layout, the_same_layout_twice_gives_the_same_bits,
+                  gathers_begin_ahead_with_the_same_bits))

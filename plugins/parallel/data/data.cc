@@ -18,7 +18,7 @@ void divide(GraphView& graph, km_value parameter, const DataOptions& options, co
   const std::vector<int64_t> shape = shape_of(info);
   km_attribute whole = {"shape", KM_ATTRIBUTE_I64_LIST, static_cast<uint32_t>(shape.size()), {0}};
   whole.value.i64_list = shape.data();
-  const std::vector<km_attribute> attributes = {km_string("axes", axis.name), whole};
+  std::vector<km_attribute> attributes = {km_string("axes", axis.name), whole};
   const std::vector<km_node> readers = graph.users(parameter);
   graph.shard(parameter, axis.index, -1);
   if (options.zero < 3) {
@@ -27,6 +27,7 @@ void divide(GraphView& graph, km_value parameter, const DataOptions& options, co
     graph.redirect(parameter, gathered, graph.value(gathered).producer);
     return;
   }
+  if (options.prefetch > 0) attributes.push_back(km_i64("ahead", options.prefetch));
   for (const km_node reader : readers) {
     graph.before(reader);
     const km_value gathered = graph.add1("flat_gather", {parameter}, attributes);
@@ -39,7 +40,8 @@ void divide(GraphView& graph, km_value parameter, const DataOptions& options, co
 
 km_status open(const km_host* host, const km_options* options, void** self) {
   return guarded(host, "data", [&] {
-    *self = new DataOptions{host, km_option_i64(options, "zero"), km_option_i64(options, "bucket")};
+    *self = new DataOptions{host, km_option_i64(options, "zero"), km_option_i64(options, "bucket"),
+                            km_option_i64(options, "prefetch")};
   });
 }
 
@@ -73,6 +75,8 @@ const km_option kOptions[] = {
      "what is divided over the axis: 0 nothing; 1 parameters and optimizer states; 2 sums of gradients too; 3 also "
      "between uses"},
     kBucketOption,
+    {"prefetch", KM_OPTION_I64, 0, "1", 0, 1024, nullptr,
+     "with zero = 3: how many layers ahead the gather of a parameter begins; 0 = right before the step that reads it"},
 };
 const km_parallel_strategy kData = {sizeof(km_parallel_strategy),
                                     KM_LEVEL_DATA,

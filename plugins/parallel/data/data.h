@@ -8,7 +8,8 @@ namespace kumiki::parallel {
 struct DataOptions {
   const km_host* host = nullptr;
   int64_t zero = 0;
-  int64_t bucket = 0; // bytes
+  int64_t bucket = 0;   // bytes
+  int64_t prefetch = 0; // layers
 };
 
 // Both after autodiff, for the axis of this strategy. The reduce-scatters that autodiff put into the tail become fewer, of several tensors each.
