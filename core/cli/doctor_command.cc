@@ -16,9 +16,12 @@
 #include "core/base/format.h"
 #include "core/base/peak.h"
 #include "core/cli/doctor_conditions.h"
+#include "core/cli/doctor_ranks.h"
 #include "core/graph/graph.h"
 #include "core/plugin/options.h"
 #include "core/plugin/registry.h"
+#include "core/run/communicator.h"
+#include "core/run/launch.h"
 #include "core/run/pool.h"
 #include "kumiki/kernels.h"
 #include "nlohmann/json.hpp"
@@ -180,28 +183,64 @@ void measure(const std::string& output) {
   doctor_row("machine file", output);
 }
 
-} // namespace
+struct Arguments {
+  std::string config;
+  bool measure = false;
+  std::string output;
+};
 
-void add_doctor_command(CLI::App& app) {
-  struct Arguments {
-    bool measure = false;
-    std::string output;
-  };
-  const auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("doctor", "what this machine has, and which kernels open on it");
-  CLI::Option* measured = command->add_flag("--measure", arguments->measure,
-                                            "measure peak and memory bandwidth too (some seconds, 1.2 GB)");
-  command->add_option("--output", arguments->output, "write what was measured to this machine file (TOML)")
-      ->needs(measured);
-  command->callback([arguments] {
+// The first rank speaks for its host, then for where all ranks compute.
+void report(const Arguments& arguments, const Config& config, Communicator* communicator) {
+  const RankFacts own = facts_of_rank(config, communicator);
+  std::vector<RankFacts> ranks;
+  if (communicator) ranks = gather_facts(own, *communicator);
+  if (own.rank == 0) {
     show_processor();
     show_memory();
     show_environment();
     show_build();
     show_kernels();
     show_conditions();
-    if (arguments->measure) measure(arguments->output);
-  });
+    if (communicator) {
+      std::printf("\n%s", rank_table(ranks).c_str());
+      for (const std::string& problem : rank_problems(ranks)) doctor_row("problem", problem);
+    }
+    if (arguments.measure) measure(arguments.output);
+  }
+  if (communicator) communicator->barrier();
+}
+
+// Ranks join as those of `train` do.
+void examine(const Arguments& arguments) {
+  if (!arguments.config.empty()) {
+    run_ranks(arguments.config, {}, [&](const Config& config, Registry&, Communicator* communicator) {
+      report(arguments, config, communicator);
+      return 0;
+    });
+    return;
+  }
+  const Config config = Config::parse("", "doctor");
+  Registry registry(config);
+  const CommChoice choice = choose_comm(config, registry);
+  if (!choice.component) return report(arguments, config, nullptr);
+  Host host;
+  Communicator communicator(host, choice);
+  report(arguments, config, &communicator);
+}
+
+} // namespace
+
+void add_doctor_command(CLI::App& app) {
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand(
+      "doctor", "what this machine has, which kernels open on it, and under a launcher where each rank computes");
+  CLI::Option* measured = command->add_flag("--measure", arguments->measure,
+                                            "measure peak and memory bandwidth too (some seconds, 1.2 GB)");
+  command->add_option("--output", arguments->output, "write what was measured to this machine file (TOML)")
+      ->needs(measured);
+  command->add_option("config", arguments->config,
+                      "a configuration: its [comm], and run.threads to compare with cores");
+  command->callback([arguments] { examine(*arguments); });
 }
 
 } // namespace kumiki

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/cli/doctor_checks.h"
+#include "core/cli/doctor_ranks.h"
 
 namespace kumiki {
 namespace {
@@ -159,6 +160,41 @@ TEST_CASE("a job without large pages is told why") {
 TEST_CASE("threads that compute with denormals are counted") {
   CHECK(denormal_problems(12, 12).empty());
   CHECK(has(denormal_problems(12, 11), "1 of 12 threads"));
+}
+
+RankFacts rank_on(uint32_t rank, std::vector<int> cores, std::vector<int> memory, uint64_t threads = 0) {
+  return {rank, "a1", true, 4, std::move(cores), std::move(memory), threads};
+}
+
+TEST_CASE(
+    "ranks with cores of their own, alike in memory, have no problem; other hosts have cores of the same numbers") {
+  std::vector<RankFacts> ranks = {rank_on(0, {0, 1}, {0}, 2), rank_on(1, {2, 3}, {1}, 2)};
+  CHECK(rank_problems(ranks).empty());
+  ranks.push_back(rank_on(2, {0, 1}, {0}));
+  ranks.back().host = "b2";
+  CHECK(rank_problems(ranks).empty());
+  CHECK(rank_table(ranks).find("     1  a1    2-3    1\n") != std::string::npos);
+}
+
+TEST_CASE("ranks that share cores, have too few, or crowd a memory group are named") {
+  const std::vector<std::string> shared =
+      rank_problems({rank_on(0, {0, 1}, {0}), rank_on(1, {1, 2}, {0}), rank_on(2, {1}, {0})});
+  CHECK(shared.size() == 1);
+  CHECK(has(shared, "a1: ranks 0-2 compute on the same cores (1)"));
+  const std::vector<std::string> few = rank_problems({rank_on(0, {0, 1}, {0}, 3), rank_on(1, {2, 3, 4}, {0}, 3)});
+  CHECK(few.size() == 1);
+  CHECK(has(few, "run.threads = 3, but rank 0 has 2 cores"));
+  const std::vector<std::string> uneven =
+      rank_problems({rank_on(0, {0}, {4}), rank_on(1, {1}, {4}), rank_on(2, {12}, {5})});
+  CHECK(uneven.size() == 1);
+  CHECK(has(uneven, "2 in memory group 4, 1 in memory group 5"));
+}
+
+TEST_CASE("ranks that nobody bound are told how they divide the cores, and which of them get none") {
+  std::vector<RankFacts> ranks = {rank_on(0, {}, {}), rank_on(1, {0}, {0}), rank_on(2, {1}, {0})};
+  for (RankFacts& rank : ranks) rank.bound = false, rank.host_cores = 2;
+  CHECK(rank_table(ranks).find("its 2 cores are divided among 3 ranks") != std::string::npos);
+  CHECK(has(rank_problems(ranks), "3 ranks for 2 cores leave rank 0 none of their own"));
 }
 
 } // namespace

@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import STOPPED, USER, Folder, check, main, same_bits
+from harness import KUMIKI, STOPPED, USER, Folder, check, main, same_bits
 from launcher import Job, missing, mpirun, run_job, train
 from layouts_test import CONFIGS, GPT, LAYOUTS, full, name_of, read_tensors, same_training, whole
 
@@ -160,7 +160,32 @@ def checkpoints_of_four_ranks_load_on_fewer():
                     check(again[tensor] == tensors[tensor], f"{layout} -> {fewer}: {tensor} differs")
 
 
-TESTS = [layouts_train_like_one_rank, a_killed_rank_ends_the_job_which_resumes, a_stopped_rank_is_named,
+def unbound(*command):
+    return ["mpirun", "-np", "4", "--bind-to", "none", *command]
+
+
+def doctor_shows_where_ranks_compute():
+    """Four ranks on one core, as a launcher may bind them, and four that nobody bound."""
+    core = min(os.sched_getaffinity(0))
+    others = len(os.sched_getaffinity(0)) < os.cpu_count()
+    with Folder() as f:
+        out, _ = run_job(f, unbound("taskset", "-c", str(core), KUMIKI, "doctor", "tiny.toml"))
+        rows = [line.split() for line in out.splitlines() if line[:6].strip() in ("0", "1", "2", "3")]
+        check([row[0] for row in rows] == ["0", "1", "2", "3"], f"no row for each rank:\n{out}")
+        if os.cpu_count() > 1:
+            check(all(row[2] == str(core) for row in rows), f"not all ranks on core {core}:\n{out}")
+            check(f"ranks 0-3 compute on the same cores ({core})" in out, f"no warning:\n{out}")
+        if others or os.cpu_count() == 1:
+            return "this test itself is bound to some cores: ranks cannot be unbound"
+        out, _ = run_job(f, unbound(KUMIKI, "doctor", "tiny.toml"))
+        check(f"its {os.cpu_count()} cores are divided among 4 ranks" in out, f"not said how cores are divided:\n{out}")
+        check("compute on the same cores" not in out, f"shared cores:\n{out}")
+        out, _ = run_job(f, unbound(KUMIKI, "doctor"))
+        check("divided among 4 ranks" in out, f"without a configuration:\n{out}")
+    return None
+
+
+TESTS = [doctor_shows_where_ranks_compute, layouts_train_like_one_rank, a_killed_rank_ends_the_job_which_resumes, a_stopped_rank_is_named,
          stopped_after_the_same_step, ranks_that_differ_are_an_error, checkpoints_of_four_ranks_load_on_fewer]
 
 if __name__ == "__main__":
