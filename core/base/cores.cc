@@ -37,6 +37,7 @@ std::vector<int> cores_of_rank(unsigned local, unsigned ranks) {
   const long online = sysconf(_SC_NPROCESSORS_ONLN);
   if (ranks <= 1 || (online > 0 && cores.size() < static_cast<size_t>(online))) return cores; // bound by the launcher
   const size_t n = cores.size();
+  if (n < ranks) return {};
   return {cores.begin() + static_cast<std::ptrdiff_t>(n * local / ranks),
           cores.begin() + static_cast<std::ptrdiff_t>(n * (local + 1) / ranks)};
 }

@@ -16,6 +16,7 @@
 #include "core/base/format.h"
 #include "core/base/peak.h"
 #include "core/cli/doctor_conditions.h"
+#include "core/cli/doctor_measure.h"
 #include "core/cli/doctor_ranks.h"
 #include "core/graph/graph.h"
 #include "core/plugin/options.h"
@@ -149,48 +150,14 @@ void show_kernels() {
     doctor_row("plugins", "none found; `kumiki plugin list` says where they are looked for");
 }
 
-std::string giga(double value, const char* unit) { return format("%.1f %s", value * 1e-9, unit); }
-
-// The machine file of docs/machines.md.
-std::string machine_file(size_t cores, double f32_flops, double bf16_flops, double bytes_per_second) {
-  char figures[256];
-  std::snprintf(figures, sizeof(figures), "cores = %zu\nf32_flops = %.3e\n", cores, f32_flops);
-  std::string text =
-      "# What one process reaches on this machine.\nname = " + nlohmann::json(processor()).dump() + "\n" + figures;
-  if (bf16_flops > 0) {
-    std::snprintf(figures, sizeof(figures), "bf16_flops = %.3e\n", bf16_flops);
-    text += figures;
-  }
-  std::snprintf(figures, sizeof(figures), "bytes_per_second = %.3e\n", bytes_per_second);
-  return text + figures + "source = \"measured by kumiki doctor --measure, " + peak_instructions() + "\"\n";
-}
-
-void measure(const std::string& output) {
-  const std::vector<int>& cores = process_cores();
-  const std::string all = cores.size() == 1 ? "" : ", " + std::to_string(cores.size()) + " cores";
-  const double f32 = measure_speed().groups.back().flops, bf16 = bf16_peak(cores);
-  if (f32 <= 0)
-    throw Error("doctor --measure", "no loop of multiply-adds for this processor is known",
-                "write the machine file by hand");
-  doctor_row("bf16 peak", bf16 > 0 ? giga(bf16, "GFLOP/s") + all : "no vector products of bf16 that are known here");
-  const double memory = memory_peak(cores);
-  doctor_row("memory bandwidth", giga(memory, "GB/s") + all + " (triad)");
-  if (output.empty()) return;
-  std::ofstream out(output);
-  out << machine_file(cores.size(), f32, bf16, memory);
-  out.close();
-  if (!out) throw Error(output, "cannot be written", "name a file in a folder that exists");
-  doctor_row("machine file", output);
-}
-
 struct Arguments {
   std::string config;
   bool measure = false;
-  std::string output;
+  MeasureArguments measured;
 };
 
-// The first rank speaks for its host, then for where all ranks compute.
-void report(const Arguments& arguments, const Config& config, Communicator* communicator) {
+// The first rank speaks for its host, then for where all ranks compute; all measure together.
+void report(Arguments& arguments, const Config& config, Communicator* communicator) {
   const RankFacts own = facts_of_rank(config, communicator);
   std::vector<RankFacts> ranks;
   if (communicator) ranks = gather_facts(own, *communicator);
@@ -205,13 +172,15 @@ void report(const Arguments& arguments, const Config& config, Communicator* comm
       std::printf("\n%s", rank_table(ranks).c_str());
       for (const std::string& problem : rank_problems(ranks)) doctor_row("problem", problem);
     }
-    if (arguments.measure) measure(arguments.output);
   }
   if (communicator) communicator->barrier();
+  if (!arguments.measure) return;
+  arguments.measured.processor = processor();
+  measure_machine(arguments.measured, communicator);
 }
 
 // Ranks join as those of `train` do.
-void examine(const Arguments& arguments) {
+void examine(Arguments& arguments) {
   if (!arguments.config.empty()) {
     run_ranks(arguments.config, {}, [&](const Config& config, Registry&, Communicator* communicator) {
       report(arguments, config, communicator);
@@ -219,13 +188,20 @@ void examine(const Arguments& arguments) {
     });
     return;
   }
-  const Config config = Config::parse("", "doctor");
+  // As little as a configuration must say; of it only [comm] counts here.
+  const Config config = Config::parse(
+      "[run]\nsteps = 1\nsequence = 1\n[model]\nuse = \"gpt\"\n[[data]]\nuse = \"synthetic\"\n", "doctor");
   Registry registry(config);
   const CommChoice choice = choose_comm(config, registry);
   if (!choice.component) return report(arguments, config, nullptr);
   Host host;
   Communicator communicator(host, choice);
-  report(arguments, config, &communicator);
+  try {
+    report(arguments, config, &communicator);
+  } catch (const Error& error) {
+    communicator.abort(error.exit_code, error.what());
+    throw;
+  }
 }
 
 } // namespace
@@ -235,8 +211,11 @@ void add_doctor_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "doctor", "what this machine has, which kernels open on it, and under a launcher where each rank computes");
   CLI::Option* measured = command->add_flag("--measure", arguments->measure,
-                                            "measure peak and memory bandwidth too (some seconds, 1.2 GB)");
-  command->add_option("--output", arguments->output, "write what was measured to this machine file (TOML)")
+                                            "measure peaks, memory bandwidth, kernels and, under a launcher, messages "
+                                            "between the ranks (half a minute, 2 GB)");
+  command->add_option("--output", arguments->measured.output, "write what was measured to this machine file (TOML)")
+      ->needs(measured);
+  command->add_flag("--network", arguments->measured.network_only, "measure the messages between ranks alone")
       ->needs(measured);
   command->add_option("config", arguments->config,
                       "a configuration: its [comm], and run.threads to compare with cores");

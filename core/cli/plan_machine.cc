@@ -42,10 +42,11 @@ void write_text(const std::string& file, const std::string& text) {
 } // namespace
 
 void plan_on_machine(const PlanMachineArguments& a) {
-  const Machine machine = open_machine(a);
+  Machine machine = open_machine(a);
   if (a.nodes > 0 && a.ranks > 0)
     throw Error("--nodes", "--ranks says the same", "give one of them: ranks are nodes x ranks per node");
   const int64_t ranks = a.ranks > 0 ? a.ranks : a.nodes > 0 ? a.nodes * machine.ranks_per_node : 1;
+  if (a.ranks_per_node == 0) machine = machine.for_ranks(ranks);
   const Config config = Config::load(a.config, a.sets);
   Registry registry(config);
   if (config.model().options.get_i64("vocabulary", 0) == 0)

@@ -69,8 +69,9 @@ Engine::Engine(Registry& registry, const Config& config, const Options& options)
   place.size = static_cast<uint32_t>(options.ranks);
   place.local_size = 1;
   if (communicator_) place = communicator_->place();
-  pool_ = std::make_unique<Pool>(static_cast<uint32_t>(config.run().threads), true,
-                                 cores_of_rank(place.local_rank, place.local_size));
+  pool_ =
+      std::make_unique<Pool>(static_cast<uint32_t>(config.run().threads), true,
+                             options.cores.empty() ? cores_of_rank(place.local_rank, place.local_size) : options.cores);
   host_.set_context(pool_.get());
   host_.set_service(KM_PARALLEL_SERVICE, Pool::service());
   host_.set_service(KM_GRAPH_SERVICE, graph_service());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "core/plan/build.h"
 #include "core/run/executor.h"
@@ -19,6 +20,7 @@ class Engine {
     std::string without_kernels;          // leave this member out of the chain (tests)
     Communicator* communicator = nullptr; // the other ranks; null: there are none, or this is a plan of
     int64_t rank = 0, ranks = 1;          // one of so many
+    std::vector<int> cores = {};          // to compute on; empty: those of the rank's place on its host
   };
   Engine(Registry& registry, const Config& config, const Options& options);
 

@@ -41,6 +41,18 @@ class EveryTool(unittest.TestCase):
                 self.assertGreater(len(told.stdout), 40)
 
 
+class EveryBenchmark(unittest.TestCase):
+    def test_predict_and_overlap_say_what_they_do(self):
+        for name in ("predict", "overlap"):
+            with self.subTest(tool=name):
+                tool = os.path.join(ROOT, "bench", name)
+                with open(tool, encoding="utf-8") as opened:
+                    head = opened.read().split("\n")[:5]
+                self.assertTrue(all(line.startswith("# ") for line in head[1:4]), "not three comment lines: %s" % head)
+                told = subprocess.run([tool, "--help"], capture_output=True, text=True, timeout=60)
+                self.assertEqual(told.returncode, 0, told.stderr)
+
+
 class Overlap(unittest.TestCase):
     TOOL = os.path.join(ROOT, "bench", "overlap")
 

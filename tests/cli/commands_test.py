@@ -109,12 +109,18 @@ def doctor_measures():
         out, _ = f.run("doctor", "--measure", "--output", "local.toml")
         check("f32 peak" in out and "memory bandwidth" in out, out)
         with open(f.file("local.toml")) as opened:
-            rows = dict(line.split(" = ") for line in opened.read().splitlines() if not line.startswith("#"))
+            lines = [line.split("    #")[0] for line in opened.read().splitlines()]
+        rows = dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
         check({"name", "cores", "f32_flops", "bytes_per_second", "source"} <= rows.keys(), str(rows))
         check(int(rows["cores"]) >= 1, str(rows))
         for key in ("f32_flops", "bytes_per_second"):
             check(1e7 < float(rows[key]) < 1e16, f"{key} = {rows[key]}")
+        check({"matmul", "projection", "attention", "attention_backward", "elementwise"} <= rows.keys(), str(rows))
         f.run("doctor", "--measure", "--output", "no/such/folder/local.toml", expect=USER)
+        plan = json.loads(f.run("plan", "tiny.toml", "--machine", "local.toml", "--ranks", "2", "--json")[0])
+        check(plan["seconds_per_step"] > 0, str(plan))
+        _, told = f.run("doctor", "--measure", "--network", expect=USER)
+        check("one rank" in told and "mpirun" in told, told)
 
 
 if __name__ == "__main__":

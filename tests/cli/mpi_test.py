@@ -5,6 +5,7 @@ ends the job with an error instead of a hang; and a job goes on from its last ch
 What the launcher, Open MPI, does to exit codes: 85, 86 and 87 come through; a rank killed by signal 9 gives 137.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -185,8 +186,21 @@ def doctor_shows_where_ranks_compute():
     return None
 
 
-TESTS = [doctor_shows_where_ranks_compute, layouts_train_like_one_rank, a_killed_rank_ends_the_job_which_resumes, a_stopped_rank_is_named,
-         stopped_after_the_same_step, ranks_that_differ_are_an_error, checkpoints_of_four_ranks_load_on_fewer]
+def doctor_measures_messages():
+    with Folder(GPT) as f:
+        if len(os.sched_getaffinity(0)) >= 2:
+            run_job(f, mpirun(2, KUMIKI, "doctor", "--measure", "--output", "two.toml"))
+            plan = json.loads(f.run("plan", "tiny.toml", "--machine", "two.toml", "--ranks", "2", "--json")[0])
+            check(plan["ranks_per_node"] == 2 and plan["seconds_per_step"] > 0, str(plan))
+        run_job(f, mpirun(2, KUMIKI, "doctor", "--measure", "--network", "--output", "network.toml"))
+        with open(f.file("network.toml"), encoding="utf-8") as opened:
+            text = opened.read()
+        check("[[network]]" in text and "bytes_per_second" in text and "f32_flops" not in text, text)
+
+
+TESTS = [doctor_shows_where_ranks_compute, doctor_measures_messages, layouts_train_like_one_rank,
+         a_killed_rank_ends_the_job_which_resumes, a_stopped_rank_is_named, stopped_after_the_same_step,
+         ranks_that_differ_are_an_error, checkpoints_of_four_ranks_load_on_fewer]
 
 if __name__ == "__main__":
     reason = missing()

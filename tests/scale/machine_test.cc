@@ -85,6 +85,23 @@ TEST_CASE("other ranks per node share the same node") {
   CHECK(whole.with_ranks_per_node(4).bytes_per_second == Approx(machine.bytes_per_second));
 }
 
+TEST_CASE("more ranks than cores share them at the rate of a whole core") {
+  const Machine machine =
+      parse_machine(kGood + "nodes = 1\nranks_per_node = 2\ncores = 1\nmemory_bytes = 8e9\n", "m.toml");
+  CHECK(machine.for_ranks(1).cores == 2);
+  CHECK(machine.for_ranks(1).f32_flops == Approx(2e12));
+  CHECK(machine.for_ranks(2).ranks_of_core == 1);
+  const Machine eight = machine.for_ranks(8);
+  CHECK(eight.ranks_per_node == 8);
+  CHECK(eight.cores == 1);
+  CHECK(eight.ranks_of_core == 4);
+  CHECK(eight.f32_flops == Approx(1e12));
+  CHECK(eight.memory_bytes == Approx(2e9));
+  CHECK(eight.with_ranks_per_node(2).f32_flops == Approx(1e12));
+  CHECK(eight.with_ranks_per_node(1).f32_flops == Approx(2e12));
+  CHECK(parse_machine(kGood, "m.toml").for_ranks(8).ranks_per_node == 1); // as many nodes as are asked for
+}
+
 TEST_CASE("the shipped machine files load, and a name that is none is answered with those that are") {
   size_t n = 0;
   for (const auto& entry : std::filesystem::directory_iterator("configs/machines")) {

@@ -10,7 +10,7 @@ namespace {
 
 Machine two_levels(double inner = 100e9, double outer = 10e9) {
   Machine machine;
-  machine.network = {{"node", 4, 1e-6, inner, 0}, {"far", 0, 2e-6, outer, 0}};
+  machine.network = {{"node", 4, 1e-6, inner, 1, 0}, {"far", 0, 2e-6, outer, 1, 0}};
   return machine;
 }
 

@@ -37,7 +37,7 @@ Registry& registry() {
 // Messages and memory cost nothing.
 Machine quiet() {
   Machine machine = parse_machine("name = \"quiet\"\nf32_flops = 1e12\nbytes_per_second = 1e12\n", "quiet.toml");
-  machine.network = {{"all", 0, 0, 1e18, 0}};
+  machine.network = {{"all", 0, 0, 1e18, 1, 0}};
   return machine;
 }
 
@@ -94,10 +94,29 @@ TEST_CASE("more bandwidth, and faster arithmetic, are never slower") {
   }
 }
 
+TEST_CASE("ranks beyond the cores are slower, and a pipeline's idle ranks leave theirs to others") {
+  Machine machine = quiet();
+  machine.nodes = 1;
+  machine.cores = 2;
+  const auto seconds = [&](int64_t ranks, const std::vector<std::string>& sets) {
+    return plan(machine.for_ranks(ranks), ranks, sets).seconds;
+  };
+  const double two = seconds(2, {});
+  CHECK(seconds(4, {}) == Approx(two).epsilon(0.15)); // the same work on the same cores, and the update twice as often
+  CHECK(seconds(4, {}) > two);
+  CHECK(seconds(8, {}) > seconds(4, {}));
+  // Four stages on two cores lose less than four stages on four cores of half the speed.
+  const std::vector<std::string> stages = {"parallel.pipeline.degree=4"};
+  Machine halves = machine.for_ranks(4);
+  halves.ranks_of_core = 1;
+  halves.f32_flops /= 2;
+  halves.bytes_per_second /= 2;
+  CHECK(seconds(4, stages) < 0.95 * plan(halves, 4, stages).seconds);
+}
+
 TEST_CASE("computed, idle and exposed time add up to the step") {
   Machine machine = quiet();
-  machine.network[0] = {"all", 0, 1e-6, 1e9, 0};
-  machine.overlap = 0.8;
+  machine.network[0] = {"all", 0, 1e-6, 1e9, 0.8, 0};
   for (const auto& [ranks, sets] : std::vector<std::pair<int64_t, std::vector<std::string>>>{
            {1, {}},
            {2, {"parallel.tensor.degree=2"}},
@@ -115,8 +134,7 @@ TEST_CASE("computed, idle and exposed time add up to the step") {
 
 TEST_CASE("context sends keys, values and their gradients around the ring, and waits the less the more it computes") {
   Machine machine = quiet();
-  machine.network[0] = {"all", 0, 0, 1e9, 0};
-  machine.overlap = 1;
+  machine.network[0] = {"all", 0, 0, 1e9, 1, 0};
   const auto sent = [&](int64_t degree, const std::vector<std::string>& more = {}) {
     std::vector<std::string> sets = {"parallel.context.degree=" + std::to_string(degree)};
     sets.insert(sets.end(), more.begin(), more.end());
@@ -162,7 +180,7 @@ TEST_CASE("a rank needs less memory the more is divided") {
 
 TEST_CASE("JSON and trace can be read, and what one queue computes never overlaps") {
   Machine machine = quiet();
-  machine.network[0] = {"all", 0, 1e-6, 1e9, 0};
+  machine.network[0] = {"all", 0, 1e-6, 1e9, 1, 0};
   Prediction p = plan(machine, 8, {"parallel.tensor.degree=2", "parallel.pipeline.degree=4"}, true);
   p.run.tokens = 1e9;
   const nlohmann::json json = nlohmann::json::parse(report_json(p));
@@ -217,7 +235,7 @@ TEST_CASE("candidates divide ranks, heads, layers and sequences") {
 
 TEST_CASE("suggestions fit, the fastest first, and their arguments give the same plan") {
   Machine machine = quiet();
-  machine.network[0] = {"all", 0, 1e-6, 1e9, 0};
+  machine.network[0] = {"all", 0, 1e-6, 1e9, 1, 0};
   machine.memory_bytes = 2e6;
   SuggestCount count;
   const std::vector<Suggestion> found = suggest(

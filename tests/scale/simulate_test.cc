@@ -51,10 +51,21 @@ TEST_CASE("messages of one lane go one after another, of two lanes side by side"
   CHECK(simulate({program(ops, two)}, 1, false).seconds == 3);
 }
 
-TEST_CASE("what a message takes from the processor is added to what is computed next") {
+TEST_CASE("what is computed beside a message goes on with its share of the processor") {
   SimMessage m = message(SimMessage::Kind::kLocal, 2);
-  m.stolen = 0.5;
+  m.overlap = 0.75;
   CHECK(simulate({program({start(0), compute(4), await(0)}, {m})}, 1, false).seconds == 4.5);
+}
+
+TEST_CASE("ranks share cores, and what one leaves idle others use") {
+  const std::vector<SimProgram> two = {program({compute(4)}, {}), program({compute(1)}, {})};
+  CHECK(simulate(two, 1, false).seconds == 4);
+  CHECK(simulate(two, 1, false, {2, 1}).seconds == 4);
+  const SimResult one_core = simulate(two, 1, false, {1, 1}); // both at half speed until 2, then one alone
+  CHECK(one_core.seconds == Approx(5));
+  CHECK(one_core.coordinates[1].computed == Approx(2));
+  CHECK(one_core.coordinates[1].idle == Approx(3));
+  CHECK(simulate(two, 1, false, {2, 4}).seconds == Approx(4 * 2 + 1 * 2)); // eight ranks on two cores
 }
 
 TEST_CASE("a transfer begins when both sides have come; who waits for the other is idle") {

@@ -54,7 +54,7 @@ void read_efficiency(const Table& table, Machine& machine) {
   table.finish();
 }
 
-void read_network(const std::vector<Table>& tables, Machine& machine) {
+void read_network(const std::vector<Table>& tables, double overlap, Machine& machine) {
   for (const Table& table : tables) {
     NetworkLevel level;
     level.name = table.get_string("name", "");
@@ -63,6 +63,7 @@ void read_network(const std::vector<Table>& tables, Machine& machine) {
     level.latency = not_negative(table, "latency");
     level.bytes_per_second = positive(table, "bytes_per_second", 0);
     level.shared = not_negative(table, "shared_bytes_per_second");
+    level.overlap = table.get_f64("overlap", overlap, 0, 1);
     table.get_string("source", "");
     table.finish();
     const bool last = machine.network.size() + 1 == tables.size();
@@ -79,17 +80,24 @@ void read_network(const std::vector<Table>& tables, Machine& machine) {
 
 Machine Machine::with_ranks_per_node(int64_t ranks) const {
   if (ranks < 1) throw Error(file, "a node has one rank or more");
-  const double factor = static_cast<double>(ranks_per_node) / static_cast<double>(ranks);
+  const double all_cores = static_cast<double>(cores * ranks_per_node) / ranks_of_core;
+  const double before = static_cast<double>(ranks_per_node) / ranks_of_core;
   Machine other = *this;
   other.ranks_per_node = ranks;
-  other.cores = std::max<int64_t>(1, cores * ranks_per_node / ranks);
+  other.cores = std::max<int64_t>(1, std::llround(all_cores) / ranks);
+  other.ranks_of_core = std::max(1.0, static_cast<double>(ranks) / all_cores);
+  const double factor = before * other.ranks_of_core / static_cast<double>(ranks);
   other.f32_flops *= factor;
   other.bf16_flops *= factor;
   other.bytes_per_second *= factor;
-  other.memory_bytes *= factor;
+  other.memory_bytes *= static_cast<double>(ranks_per_node) / static_cast<double>(ranks);
   for (NetworkLevel& level : other.network)
     if (level.ranks > 0) level.ranks = std::max<int64_t>(1, level.ranks * ranks / ranks_per_node);
   return other;
+}
+
+Machine Machine::for_ranks(int64_t ranks) const {
+  return nodes > 0 ? with_ranks_per_node((ranks + nodes - 1) / nodes) : *this;
 }
 
 double Machine::product_share(double smallest) const {
@@ -110,6 +118,7 @@ Machine parse_machine(const std::string& text, const std::string& file) {
   machine.name = table.get_string("name", "");
   if (machine.name.empty()) throw Error(file, "the machine has no name", "add name = \"…\"");
   table.get_string("source", "");
+  machine.nodes = table.get_i64("nodes", 0, 0);
   machine.ranks_per_node = table.get_i64("ranks_per_node", 1, 1);
   machine.cores = table.get_i64("cores", 1, 1);
   if (!table.has("f32_flops") || !table.has("bytes_per_second"))
@@ -119,17 +128,17 @@ Machine parse_machine(const std::string& text, const std::string& file) {
   machine.bytes_per_second = positive(table, "bytes_per_second", 0);
   machine.memory_bytes = not_negative(table, "memory_bytes");
   machine.step_overhead = not_negative(table, "step_overhead");
-  machine.overlap = table.get_f64("overlap", 1, 0, 1);
+  const double overlap = table.get_f64("overlap", 1, 0, 1);
   machine.workspace = static_cast<uint64_t>(not_negative(table, "workspace_bytes"));
   const std::string algorithm = table.get_string("collectives", "fastest", "fastest|ring|tree");
   machine.collectives = algorithm == "ring"   ? Machine::Algorithm::kRing
                         : algorithm == "tree" ? Machine::Algorithm::kTree
                                               : Machine::Algorithm::kFastest;
   read_efficiency(table.table("efficiency"), machine);
-  read_network(table.tables("network"), machine);
+  read_network(table.tables("network"), overlap, machine);
   table.finish();
   // A file of `kumiki doctor` knows one process: ranks beside each other copy through memory, there and back.
-  if (machine.network.empty()) machine.network.push_back({"memory", 0, 5e-6, machine.bytes_per_second / 4, 0});
+  if (machine.network.empty()) machine.network.push_back({"memory", 0, 5e-6, machine.bytes_per_second / 4, overlap, 0});
   return machine;
 }
 

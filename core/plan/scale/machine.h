@@ -17,6 +17,7 @@ struct NetworkLevel {
   int64_t ranks = 0;           // how many ranks reach each other by it, from rank 0 on in blocks; 0: all
   double latency = 0;          // seconds from one rank to another, the software's part included
   double bytes_per_second = 0; // of one rank to one other, in each direction
+  double overlap = 1;          // speed of what is computed beside its messages, as a share of its own
   double shared = 0;           // bytes a second of all ranks of a block of the level below together; 0: not less
 };
 
@@ -24,14 +25,15 @@ struct Machine {
   enum class Algorithm : uint8_t { kFastest, kRing, kTree };
 
   std::string file, name;
+  int64_t nodes = 0; // that there are; 0: as many as are asked for
   int64_t ranks_per_node = 1;
   int64_t cores = 1;           // of a rank
+  double ranks_of_core = 1;    // that share it where a node has fewer cores than ranks: rates are of the whole core
   double f32_flops = 0;        // of a rank, as all below
   double bf16_flops = 0;       // of products in bf16; as f32_flops where the file has none
   double bytes_per_second = 0; // from and to memory
   double memory_bytes = 0;     // that a rank can use; 0: not known
   double step_overhead = 0;    // seconds that each step takes on top
-  double overlap = 1;          // share of a message's time that does not slow down what is computed meanwhile
   uint64_t workspace = 0;      // bytes of scratch memory that a product or attention takes
   Algorithm collectives = Algorithm::kFastest;
   int64_t skinny_below = 0;                 // products whose smallest dimension is less are "skinny"
@@ -44,6 +46,8 @@ struct Machine {
 
   // The same machine with another number of ranks on a node, which share its cores, memory and rates. Throws Error.
   Machine with_ranks_per_node(int64_t ranks) const;
+  // As many to a node as it takes for so many ranks on the nodes that there are; the same machine where `nodes` is 0.
+  Machine for_ranks(int64_t ranks) const;
   double flops(bool bf16) const { return bf16 ? bf16_flops : f32_flops; }
   // Share of the peak that a product reaches whose smallest dimension is this one.
   double product_share(double smallest) const;

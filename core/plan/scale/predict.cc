@@ -186,11 +186,14 @@ class Builder {
         m.peer = message.peer;
         m.tag = message.tag;
         const uint32_t peer = static_cast<uint32_t>(plans_[static_cast<size_t>(message.peer)].strategies->rank());
-        m.seconds = network_.send(static_cast<uint32_t>(p.strategies->rank()), peer, bytes_of(message, 1));
+        const uint32_t own = static_cast<uint32_t>(p.strategies->rank());
+        m.seconds = network_.send(own, peer, bytes_of(message, 1));
+        m.overlap = machine_.network[network_.level_between(own, peer)].overlap;
       } else {
         const GroupPlace& at = place(p, message.group);
         m.lane = static_cast<uint32_t>(at.level);
         m.seconds = network_.collective(message.op, at, bytes_of(message, at.size));
+        m.overlap = machine_.network[at.level].overlap;
         if (goes_along_pipeline(p, group)) {
           m.kind = SimMessage::Kind::kShared;
           m.key = shared_.try_emplace(group, shared_.size()).first->second;
@@ -199,7 +202,6 @@ class Builder {
           m.lane = static_cast<uint32_t>(machine_.network.size() + m.key);
         }
       }
-      m.stolen = (1 - machine_.overlap) * m.seconds;
     }
   }
 
@@ -258,7 +260,7 @@ double schedule_bubble(std::vector<SimProgram> programs, uint32_t axes) {
         entries += 1;
       }
   for (SimProgram& p : programs) {
-    for (SimMessage& m : p.messages) m.seconds = m.stolen = 0;
+    for (SimMessage& m : p.messages) m.seconds = 0, m.overlap = 1;
     for (const SimProgram::Entry& e : p.entries) {
       std::vector<SimOp>& list = p.lists[e.list];
       const double now = seconds_of(list);
@@ -272,6 +274,15 @@ double schedule_bubble(std::vector<SimProgram> programs, uint32_t axes) {
   for (const SimTimes& times : result.coordinates) idle += times.idle;
   const double all = result.seconds * static_cast<double>(programs.size());
   return all > 0 ? idle / all : 0;
+}
+
+// Where ranks share cores: those of a node that has all ranks. Of more nodes each is taken to have its part of all
+// coordinates.
+SimCores shared_cores(const Machine& machine, size_t coordinates, int64_t ranks) {
+  if (machine.ranks_of_core <= 1) return {};
+  const double of_node = static_cast<double>(std::min(ranks, machine.ranks_per_node));
+  return {static_cast<double>(machine.ranks_per_node) / machine.ranks_of_core,
+          of_node / static_cast<double>(coordinates)};
 }
 
 } // namespace
@@ -296,7 +307,7 @@ Prediction predict(const Machine& machine, const Graph& graph, const std::vector
   }
   Builder builder(machine, graph, plans, out);
   builder.build();
-  out.timeline = simulate(out.programs, builder.axes(), spans);
+  out.timeline = simulate(out.programs, builder.axes(), spans, shared_cores(machine, plans.size(), run.ranks));
   out.seconds = out.timeline.seconds;
   builder.finish();
   if (plans.size() > 1) out.schedule_bubble = schedule_bubble(out.programs, builder.axes());

@@ -27,7 +27,7 @@ struct SimMessage {
   std::vector<int32_t> members; // of kShared: coordinates
   int32_t peer = -1, tag = 0;   // of kSend, kReceive: the other coordinate
   bool slotted = true;          // one for each slot of its stage
-  double stolen = 0;            // seconds that it takes from what is computed meanwhile
+  double overlap = 1;           // speed of what is computed meanwhile, as a share of its own
   std::string name;
 };
 
@@ -78,7 +78,14 @@ struct SimResult {
   std::vector<SimTimes> coordinates;
 };
 
+// Cores that all coordinates compute on together: each rank that computes gets one, or an equal share of them where there
+// are fewer. What one leaves idle, others use.
+struct SimCores {
+  double cores = 0; // 0: each rank has its own
+  double ranks = 1; // of each coordinate
+};
+
 // Throws Error where the coordinates wait for each other for ever.
-SimResult simulate(const std::vector<SimProgram>& programs, uint32_t axes, bool spans);
+SimResult simulate(const std::vector<SimProgram>& programs, uint32_t axes, bool spans, SimCores cores = {});
 
 } // namespace kumiki

@@ -33,6 +33,10 @@ std::string StepCost::op_class(const Step& step) const {
   return smallest < static_cast<double>(machine_.skinny_below) ? "matmul_skinny" : "matmul";
 }
 
+double StepCost::smallest(const Step& step) const {
+  return step.op.starts_with("matmul") ? smallest_dimension(graph_, graph_.node(step.node), step.cost.flops) : 0;
+}
+
 double StepCost::share(const Step& step, const std::string& of) const {
   if (!of.starts_with("matmul")) return machine_.efficiency.at(of);
   return machine_.product_share(smallest_dimension(graph_, graph_.node(step.node), step.cost.flops));

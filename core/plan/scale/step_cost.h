@@ -16,6 +16,8 @@ class StepCost {
   double seconds(const Step& step) const;
   // "matmul", "matmul_skinny", "attention", "attention_backward", "projection", "elementwise".
   std::string op_class(const Step& step) const;
+  // The smallest of M, N, K of a product; 0 for other ops.
+  double smallest(const Step& step) const;
 
  private:
   // Of the peak, that a step of class `of` reaches.
