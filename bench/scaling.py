@@ -102,8 +102,8 @@ class Planner:
         first, rows, layout = None, [], ""
         for nodes in NODES:
             p = self.plan(config, nodes, sequences * nodes // NODES[0], more)
-            if not p["fits"]:
-                sys.exit(f"{nodes} nodes: does not fit into the memory of a rank")
+            needed = max(rank["total"] for rank in p["memory"]) / 1e9
+            fits = "" if p["fits"] else f" ({needed:.1f} GB: does not fit)"
             first, layout = first or p["flops_per_second"], p["layout"]
             step, seconds = p["seconds_per_step"], p["seconds"]
             exposed = [sum(a["exposed"] for a in p["axes"] if a["axes"].split(",")[0] == axis) for axis in AXES]
@@ -111,7 +111,7 @@ class Planner:
             shares = [s / step for s in shares]
             efficiency = 100 * p["flops_per_second"] / first
             rows.append((nodes, efficiency, shares))
-            lines.append(f"| {nodes} | {p['ranks']} | {step:.2f} | {100 * p['share_of_peak']:.1f} |"
+            lines.append(f"| {nodes}{fits} | {p['ranks']} | {step:.2f} | {100 * p['share_of_peak']:.1f} |"
                          f" {efficiency:.1f} % | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
         if picture:
             with open(os.path.join(ROOT, picture), "w", encoding="utf-8") as out:

@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kMostTasks = 192; /* each run but the first has a dq of its own in the workspace */
 /* What a query costs each run beside its pairs with keys: packing it and adding its dq, as long as so many pairs. */
 constexpr double kQueryCost = 8.0;
-constexpr double kWorthMore = 0.98;             /* more runs must shorten the time so much */
+constexpr double kWorthMore = 0.98;              /* more runs must shorten the time so much */
 constexpr uint32_t kThreadsWeighed[] = {12, 48}; /* a memory group of an A64FX, and the chip */
 
 struct Triangle {
