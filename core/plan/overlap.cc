@@ -93,7 +93,7 @@ class WeightsBesideMessages {
       emit_held(held_products());
     }
     const bool needs_held = reads_any(node, held_values_);
-    if (is_weight(node) && (needs_held || (is_product(node) && may_hold(node, i)))) {
+    if (is_weight(node) && (needs_held || (is_product(node) && may_hold(i)))) {
       held_.push_back({node.id, runs_[i]});
       held_values_.insert(node.outputs.begin(), node.outputs.end());
       return;
@@ -106,7 +106,7 @@ class WeightsBesideMessages {
   bool may_wait(size_t run) const {
     return next_ < waits_.size() && runs_[waits_[next_].place] <= held_.front().run + 1 && run <= held_.front().run + 1;
   }
-  bool may_hold(const Node&, size_t i) const {
+  bool may_hold(size_t i) const {
     return next_ < waits_.size() && runs_[waits_[next_].place] <= runs_[i] + 1;
   }
 
