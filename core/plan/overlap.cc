@@ -106,9 +106,7 @@ class WeightsBesideMessages {
   bool may_wait(size_t run) const {
     return next_ < waits_.size() && runs_[waits_[next_].place] <= held_.front().run + 1 && run <= held_.front().run + 1;
   }
-  bool may_hold(size_t i) const {
-    return next_ < waits_.size() && runs_[waits_[next_].place] <= runs_[i] + 1;
-  }
+  bool may_hold(size_t i) const { return next_ < waits_.size() && runs_[waits_[next_].place] <= runs_[i] + 1; }
 
   size_t held_products() const {
     return static_cast<size_t>(

@@ -54,10 +54,12 @@ std::string written_to_terminal(const std::function<void()>& act) {
     const Redirected redirected(file);
     act();
   }
-  std::string text(4096, '\0');
-  const ssize_t count = read(terminal, text.data(), text.size());
-  text.resize(count > 0 ? static_cast<size_t>(count) : 0);
   close(file);
+  // What was written comes in pieces, when the kernel finds the time, and then an error: nobody can write any more.
+  std::string text;
+  char piece[4096];
+  for (ssize_t count; (count = read(terminal, piece, sizeof piece)) > 0;)
+    text.append(piece, static_cast<size_t>(count));
   close(terminal);
   return text;
 }
