@@ -106,6 +106,10 @@ def memory_is_what_plan_says():
 
 def doctor_measures():
     with Folder() as f:
+        _, told = f.run("doctor", "--measure", "--network", expect=USER)
+        check("one rank" in told and "mpirun" in told, told)
+        if os.environ.get("KUMIKI_SANITIZER"):
+            return "kernels of this build are so slow that measuring them takes minutes"
         out, _ = f.run("doctor", "--measure", "--output", "local.toml")
         check("f32 peak" in out and "memory bandwidth" in out, out)
         with open(f.file("local.toml")) as opened:
@@ -119,8 +123,7 @@ def doctor_measures():
         f.run("doctor", "--measure", "--output", "no/such/folder/local.toml", expect=USER)
         plan = json.loads(f.run("plan", "tiny.toml", "--machine", "local.toml", "--ranks", "2", "--json")[0])
         check(plan["seconds_per_step"] > 0, str(plan))
-        _, told = f.run("doctor", "--measure", "--network", expect=USER)
-        check("one rank" in told and "mpirun" in told, told)
+    return None
 
 
 if __name__ == "__main__":
