@@ -47,12 +47,13 @@ void measure_peaks(MachineFacts& facts, const std::vector<int>& cores, Communica
   doctor_row("memory bandwidth", giga(facts.bytes_per_second, "GB/s") + all + " (triad)");
 }
 
-void write_file(const std::string& file, const std::string& text) {
-  std::ofstream out(file);
-  out << text;
+// With no text it only tries, and leaves what is in the file: before half a minute is spent on measuring.
+void write_file(const std::string& file, const std::string* text) {
+  std::ofstream out(file, text ? std::ios::out : std::ios::app);
+  if (text) out << *text;
   out.close();
   if (!out) throw Error(file, "cannot be written", "name a file in a folder that exists");
-  doctor_row("machine file", file);
+  if (text) doctor_row("machine file", file);
 }
 
 MachineFacts measure_all(Communicator* communicator, const std::string& processor) {
@@ -84,17 +85,19 @@ void measure_machine(const MeasureArguments& arguments, Communicator* communicat
   if (arguments.network_only && !communicator)
     throw Error("doctor --network", "there is one rank: no messages to measure",
                 "start it by a launcher: mpirun -np 2 kumiki doctor --measure --network");
+  const bool speaks = !communicator || communicator->place().rank == 0;
+  if (speaks && !arguments.output.empty()) write_file(arguments.output, nullptr);
   MachineFacts facts;
   if (arguments.network_only)
     facts.network = measure_network(*communicator);
   else
     facts = measure_all(communicator, arguments.processor);
-  if (communicator && communicator->place().rank != 0) return;
+  if (!speaks) return;
   const std::string text = arguments.network_only ? network_text(facts.network) : machine_text(facts);
   if (arguments.output.empty())
     std::printf("\n%s", text.c_str());
   else
-    write_file(arguments.output, text);
+    write_file(arguments.output, &text);
 }
 
 } // namespace kumiki

@@ -108,6 +108,7 @@ def doctor_measures():
     with Folder() as f:
         _, told = f.run("doctor", "--measure", "--network", expect=USER)
         check("one rank" in told and "mpirun" in told, told)
+        f.run("doctor", "--measure", "--output", "no/such/folder/local.toml", expect=USER)
         if os.environ.get("KUMIKI_SANITIZER"):
             return "kernels of this build are so slow that measuring them takes minutes"
         out, _ = f.run("doctor", "--measure", "--output", "local.toml")
@@ -120,7 +121,6 @@ def doctor_measures():
         for key in ("f32_flops", "bytes_per_second"):
             check(1e7 < float(rows[key]) < 1e16, f"{key} = {rows[key]}")
         check({"matmul", "projection", "attention", "attention_backward", "elementwise"} <= rows.keys(), str(rows))
-        f.run("doctor", "--measure", "--output", "no/such/folder/local.toml", expect=USER)
         plan = json.loads(f.run("plan", "tiny.toml", "--machine", "local.toml", "--ranks", "2", "--json")[0])
         check(plan["seconds_per_step"] > 0, str(plan))
     return None
